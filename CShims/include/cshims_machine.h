@@ -1,0 +1,153 @@
+//===----------------------------------------------------------------------===//
+// The machine's header: what hangs on one PhysicalMemory and is needed from a
+// page descriptor alone.
+//
+// It stands at the start of the metadata mapping, whose base is aligned to
+// CSHIMS_MACHINE_ALIGNMENT; the descriptor array lies within that alignment,
+// so a descriptor's machine is its address with the low bits cleared and
+// put_page(page) needs no handle. The mapping is shared memory: real fork(2)
+// leaves parent and child with one machine at one address.
+//
+// Counters are sharded: each thread owns a shard that it alone writes, with
+// plain loads and stores; threads beyond the shards share the last one and pay
+// a locked add. One shared counter would double the cost of a pin.
+//===----------------------------------------------------------------------===//
+#ifndef CSHIMS_MACHINE_H
+#define CSHIMS_MACHINE_H
+
+#include "cshims_basics.h"
+#include "cshims_lock.h"
+#include "cshims_page.h"
+
+static const uint64_t CSHIMS_MACHINE_ALIGNMENT = 1ull << 33;
+static const uint64_t CSHIMS_MACHINE_MAGIC = 0x6775706d61636831ull;
+
+enum {
+  CSHIMS_SHARDS = 64,
+  CSHIMS_MAX_ORDER = 10,
+  CSHIMS_FAILURE_POINTS = 16,
+};
+
+/// What the machine counts. Pins count base pages, as the kernel's
+/// nr_foll_pin_acquired and nr_foll_pin_released do.
+typedef enum cshims_counter {
+  CSHIMS_PINS_ACQUIRED,
+  CSHIMS_PINS_RELEASED,
+  CSHIMS_REFS_ACQUIRED,
+  CSHIMS_REFS_RELEASED,
+  CSHIMS_FAULTS,
+  CSHIMS_HOST_CALLS,
+  CSHIMS_COUNTERS = 8,
+} cshims_counter;
+
+typedef struct cshims_shard {
+  _Atomic(uint64_t) values[CSHIMS_COUNTERS];
+} cshims_shard;
+_Static_assert(sizeof(cshims_shard) == CSHIMS_CACHE_LINE, "one shard, one cache line");
+
+/// A named place that can be told to fail: its n-th passage from now, once.
+typedef struct cshims_failure_point {
+  /// n: the n-th passage from now fails. 0: none does (off, or it has failed).
+  _Atomic(uint64_t) countdown;
+  /// Passages and failures since the point was armed last.
+  _Atomic(uint64_t) passages;
+  _Atomic(uint64_t) failures;
+  /// 1: passages are counted. Stays so after the failure, until disarmed.
+  _Atomic(uint64_t) armed;
+} cshims_failure_point;
+
+/// Called for each event while a sink is attached. Must not allocate, block,
+/// or touch user memory: it runs inside the fault path.
+typedef void (*cshims_event_sink)(cshims_context context, uint32_t kind, uint64_t address,
+                                  uint64_t frame, uint64_t count);
+
+typedef struct cshims_machine {
+  /// First, so that each stands on a cache line of its own.
+  cshims_shard shards[CSHIMS_SHARDS + 1];
+  uint64_t magic;
+  /// Frame 0 through the permanent mapping; frame n is `window + n * 4096`.
+  unsigned char *window;
+  cshims_page *pages;
+  uint64_t frame_count;
+  /// The frame that stands for the zero page.
+  uint64_t zero_frame;
+  /// What the rooms keep beside this header, in the same mapping.
+  void *zone;
+  void *fresh_blocks;
+  void *records;
+  void *arena;
+  void *spans;
+  void *mappings;
+  int32_t memfd;
+  int32_t reserved;
+  /// Failure points and the event sink are off as long as this is zero.
+  _Atomic(uint32_t) instrumented;
+  /// The dialect that iterators of this machine follow unless told otherwise.
+  _Atomic(uint32_t) default_dialect;
+  _Atomic(cshims_event_sink) event_sink;
+  _Atomic(cshims_context) event_context;
+  cshims_failure_point failure_points[CSHIMS_FAILURE_POINTS];
+} cshims_machine;
+
+static inline uint32_t cshims_default_dialect(const cshims_machine *machine) {
+  return atomic_load_explicit(&machine->default_dialect, memory_order_relaxed);
+}
+static inline void cshims_default_dialect_set(cshims_machine *machine, uint32_t dialect) {
+  atomic_store_explicit(&machine->default_dialect, dialect, memory_order_relaxed);
+}
+
+static inline cshims_machine *cshims_machine_of(const cshims_page *page) {
+  return (cshims_machine *)((uintptr_t)page & ~(uintptr_t)(CSHIMS_MACHINE_ALIGNMENT - 1));
+}
+
+/// This thread's shard plus one; 0 before the first use.
+extern _Thread_local uint32_t cshims_thread_slot __attribute__((tls_model("initial-exec")));
+uint32_t cshims_thread_slot_assign(void);
+
+static inline void cshims_count(cshims_machine *machine, cshims_counter counter, uint64_t n) {
+  uint32_t slot = cshims_thread_slot;
+  if (cshims_unlikely(slot == 0)) slot = cshims_thread_slot_assign();
+  _Atomic(uint64_t) *value = &machine->shards[slot - 1].values[counter];
+  if (cshims_unlikely(slot > CSHIMS_SHARDS)) {
+    atomic_fetch_add_explicit(value, n, memory_order_relaxed);
+    return;
+  }
+  // Only this thread writes the shard: a load and a store are enough.
+  atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + n,
+                        memory_order_relaxed);
+}
+
+/// The sum over all threads; exact when they are quiet.
+static inline uint64_t cshims_counter_sum(const cshims_machine *machine, cshims_counter counter) {
+  uint64_t sum = 0;
+  for (unsigned i = 0; i <= CSHIMS_SHARDS; i++)
+    sum += atomic_load_explicit(&machine->shards[i].values[counter], memory_order_relaxed);
+  return sum;
+}
+
+static inline bool cshims_instrumented(const cshims_machine *machine) {
+  return cshims_unlikely(
+      atomic_load_explicit(&machine->instrumented, memory_order_relaxed) != 0);
+}
+/// Is any failure point armed? (A sink alone does not count.)
+static inline bool cshims_any_failure_point_armed(const cshims_machine *machine) {
+  if (!cshims_instrumented(machine)) return false;
+  bool sink = atomic_load_explicit(&machine->event_sink, memory_order_relaxed) != NULL;
+  return atomic_load_explicit(&machine->instrumented, memory_order_relaxed) > (uint32_t)sink;
+}
+/// Counts a passage of `point` and says whether it must fail now.
+bool cshims_failure_point_fires(cshims_machine *machine, uint32_t point);
+/// Makes the `countdown`-th passage from now fail and counts from zero again;
+/// UINT64_MAX only counts. 0 switches the point off and leaves what it counted.
+/// A `point` past the last is ignored.
+void cshims_failure_point_arm(cshims_machine *machine, uint32_t point, uint64_t countdown);
+uint64_t cshims_failure_point_passages(const cshims_machine *machine, uint32_t point);
+uint64_t cshims_failure_point_failures(const cshims_machine *machine, uint32_t point);
+/// Attaches `sink` (NULL: none) in place of the one before, of which no call is
+/// left when this returns. Not to be called from inside a sink.
+void cshims_event_sink_set(cshims_machine *machine, cshims_event_sink sink, cshims_context context);
+/// Hands an event to the sink, if there is one.
+void cshims_event_emit(cshims_machine *machine, uint32_t kind, uint64_t address, uint64_t frame,
+                       uint64_t count);
+
+#endif

@@ -1,0 +1,47 @@
+//===----------------------------------------------------------------------===//
+// The C roofline: the least that pinning and unpinning a run of 4 KiB pages can
+// be: load the entry, check it, add to the count, check what it was, re-read
+// the entry, store the pointer; one subtraction each on the way back; and the
+// descriptors fetched ahead, without which a long run waits on each miss. The
+// benchmarks compare the Swift walk with these loops in the same run.
+//
+// They are loops, not a library: they free nothing. So each page must be held
+// by somebody else (its mapping) as long as they run.
+//===----------------------------------------------------------------------===//
+#ifndef CSHIMS_ROOFLINE_H
+#define CSHIMS_ROOFLINE_H
+
+#include "cshims_basics.h"
+#include "cshims_page.h"
+#include "cshims_pte.h"
+
+/// How many entries ahead the loops fetch descriptors: a locked instruction
+/// waits for the ones before it, so without this every miss is waited for alone.
+/// Four cache lines of neighbours; measured flat from there to eight.
+enum { CSHIMS_PREFETCH_PAGES = 16 };
+
+/// Starts fetching, for writing, the descriptor that the value of an entry
+/// names. Only a hint: any value will do, also that of an absent entry.
+static inline void cshims_page_prefetch(const cshims_page *pages, uint64_t entry) {
+  uint64_t frame = (entry & CSHIMS_PTE_FRAME_MASK) >> CSHIMS_PAGE_SHIFT;
+  __builtin_prefetch((const void *)((uintptr_t)pages + frame * sizeof(cshims_page)), 1);
+}
+
+/// Takes `bias` (1024 to pin, 1 to get) on the pages of `count` consecutive
+/// last-level entries, as long as `(entry & mask) == want`, and stores their
+/// descriptors, `pages` plus the frame number, in `out`. Stops, with that
+/// page's count undone, where a page is not held or an entry changed meanwhile.
+/// Returns how many it took.
+size_t cshims_roofline_grab(const cshims_pte *entries, size_t count, uint64_t mask, uint64_t want,
+                            cshims_page *pages, uint32_t bias, cshims_page **out);
+/// Drops `bias` from each page; returns how many counts came to zero. A page
+/// that does not hold `bias` stops the program.
+size_t cshims_roofline_drop(cshims_page **list, size_t count, uint32_t bias);
+/// The same as a function of an address space, one call for `count` pages from
+/// `address`: what a hand-written C library would offer. Stops also where a
+/// table is absent and at a 2 MiB leaf; takes nothing from a range that is not
+/// all below CSHIMS_TASK_SIZE.
+size_t cshims_roofline_walk(cshims_pte *pgd, uint64_t address, size_t count, uint64_t mask,
+                            uint64_t want, cshims_page *pages, uint32_t bias, cshims_page **out);
+
+#endif

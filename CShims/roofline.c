@@ -1,0 +1,67 @@
+//===----------------------------------------------------------------------===//
+// The C roofline. Each loop does what the Swift one must do and nothing else:
+// no counters, no checks of the caller's arguments inside the loop.
+//
+// Orderings are those of the inline functions it is made of: the grab's add is
+// seq_cst, so the second load of the entry cannot be seen before it (rule G3).
+//===----------------------------------------------------------------------===//
+#include "cshims_roofline.h"
+
+static inline size_t grab_run(const cshims_pte *entries, size_t count, uint64_t mask,
+                              uint64_t want, cshims_page *pages, uint32_t bias,
+                              cshims_page **out) {
+  for (size_t i = 0; i < count; i++) {
+    if (i + CSHIMS_PREFETCH_PAGES < count)
+      cshims_page_prefetch(pages, cshims_pte_load(&entries[i + CSHIMS_PREFETCH_PAGES]));
+    uint64_t value = cshims_pte_load(&entries[i]);
+    if (cshims_unlikely((value & mask) != want)) return i;
+    cshims_page *page = &pages[(value & CSHIMS_PTE_FRAME_MASK) >> CSHIMS_PAGE_SHIFT];
+    uint32_t old = cshims_page_ref_fetch_add(page, bias);
+    if (cshims_unlikely(!cshims_page_grabbed(old, bias)) ||
+        cshims_unlikely(cshims_pte_load(&entries[i]) != value)) {
+      cshims_page_ref_fetch_sub(page, bias);
+      return i;
+    }
+    out[i] = page;
+  }
+  return count;
+}
+
+size_t cshims_roofline_grab(const cshims_pte *entries, size_t count, uint64_t mask, uint64_t want,
+                            cshims_page *pages, uint32_t bias, cshims_page **out) {
+  return grab_run(entries, count, mask, want, pages, bias, out);
+}
+
+size_t cshims_roofline_drop(cshims_page **list, size_t count, uint32_t bias) {
+  size_t zero = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (i + CSHIMS_PREFETCH_PAGES < count)
+      __builtin_prefetch(list[i + CSHIMS_PREFETCH_PAGES], 1);
+    uint32_t old = cshims_page_ref_fetch_sub(list[i], bias);
+    if (cshims_unlikely(!cshims_page_may_drop(old, bias))) __builtin_trap();
+    zero += old == bias;
+  }
+  return zero;
+}
+
+size_t cshims_roofline_walk(cshims_pte *pgd, uint64_t address, size_t count, uint64_t mask,
+                            uint64_t want, cshims_page *pages, uint32_t bias, cshims_page **out) {
+  if (address >= CSHIMS_TASK_SIZE || count > (CSHIMS_TASK_SIZE - address) >> CSHIMS_PAGE_SHIFT)
+    return 0;
+  size_t done = 0;
+  while (done < count) {
+    const cshims_pte *pmd = cshims_pmd_offset(pgd, address);
+    if (!pmd) break;
+    uint64_t table = cshims_pte_load(pmd);
+    if ((table & (CSHIMS_PTE_PRESENT | CSHIMS_PTE_HUGE)) != CSHIMS_PTE_PRESENT) break;
+    size_t first = cshims_pte_index(address, CSHIMS_PAGE_SHIFT);
+    size_t run = CSHIMS_PTE_ENTRIES - first;
+    if (run > count - done) run = count - done;
+    size_t got =
+        grab_run(cshims_pte_table(table) + first, run, mask, want, pages, bias, out + done);
+    done += got;
+    if (got < run) break;
+    address += (uint64_t)run << CSHIMS_PAGE_SHIFT;
+  }
+  return done;
+}

@@ -1,0 +1,307 @@
+//===----------------------------------------------------------------------===//
+// PhysicalMemory: a machine. One sealed memfd is its physical memory, mapped
+// once and for ever (the window, our direct map), so that frame number to
+// pointer is an addition; beside it a metadata mapping holds descriptors, the
+// allocator and the arena that page tables and areas come from.
+//
+// Everything else that belongs to a machine hangs here: counters, failure
+// points, the event sink, the policies. Nothing is process-wide, so machines
+// live side by side without meeting.
+//===----------------------------------------------------------------------===//
+
+package import CShims
+public import Events
+
+/// How a plain load or store on an absent or protected user address becomes a
+/// fault of the emulator.
+public enum TrapTier: UInt32, Sendable, CaseIterable {
+  /// Only explicit faults are seen; touching an absent page ends the program.
+  case none = 0
+  /// A signal handler. System calls into absent pages see EFAULT.
+  case sigsegv = 1
+  /// userfaultfd(2). System calls into absent pages are served too, unless the
+  /// host allows user mode only.
+  case userfaultfd = 2
+
+  /// The best tier that this process may use, found once.
+  public static var best: TrapTier {
+    unsafe cshims_userfaultfd_probe().error == 0 ? .userfaultfd : .sigsegv
+  }
+}
+
+/// What a machine has counted since it was made. Pins count base pages.
+public struct Counters: Equatable, Sendable {
+  public var pinsAcquired = 0
+  public var pinsReleased = 0
+  public var referencesAcquired = 0
+  public var referencesReleased = 0
+  public var faults = 0
+  public var hostCalls = 0
+
+  /// Pins and references that somebody still holds.
+  public var outstanding: Int {
+    pinsAcquired - pinsReleased + referencesAcquired - referencesReleased
+  }
+}
+
+/// A machine: its physical memory and what hangs on it.
+///
+/// Thread-safe. Its pages are valid as long as it lives; address spaces,
+/// extractions and page buffers keep it alive, bare `Page` values do not.
+@safe
+public final class PhysicalMemory: @unchecked Sendable {
+  /// The unowned handle that everything below works with.
+  public let machine: Machine
+  /// The tier that address spaces of this machine trap by.
+  public let trapTier: TrapTier
+  /// The most host mappings that one view may have (design decision 6).
+  public let hostMappingBudget: Int
+
+  let metadataLength: UInt64
+  let windowLength: UInt64
+  /// Opened by the first address space, closed with the machine.
+  let trapLock: UnsafeMutablePointer<cshims_lock>
+  package var trap: OpaquePointer?
+
+  /// The largest capacity: descriptors must lie within the machine's alignment.
+  public static let maximumCapacity = ByteCount.gibibytes(1024)
+
+  /// Makes a machine.
+  ///
+  /// - Parameters:
+  ///   - capacity: bytes of physical memory, whole pages, 1 page to 1 TiB.
+  ///     Sparse: only what is touched costs host memory.
+  ///   - trapTier: how native loads and stores are caught; the best by default.
+  ///   - hostMappingBudget: the most host mappings one view may have; a quarter
+  ///     of vm.max_map_count by default, never below 64.
+  /// - Throws: EINVAL for a capacity out of range, ENOMEM when the host has no
+  ///   address space or memory for it.
+  /// - Complexity: O(1); the memory behind it stays untouched.
+  public init(
+    capacity: ByteCount = .gibibytes(64),
+    trapTier: TrapTier = .best,
+    hostMappingBudget: Int? = nil
+  ) throws(MemoryError) {
+    guard capacity.rawValue > 0, capacity.rawValue & 4095 == 0,
+      capacity <= PhysicalMemory.maximumCapacity
+    else { throw MemoryError(.invalid, .capacityInvalid, capacity.rawValue) }
+
+    let frames = Machine.reservedFrames + UInt64(capacity.rawValue >> 12)
+    let layout = MetadataLayout(frames: frames)
+    let machine = try PhysicalMemory.build(frames: frames, layout)
+    self.machine = machine
+    self.trapTier = trapTier
+    self.metadataLength = layout.length
+    self.windowLength = frames << 12
+    self.hostMappingBudget = max(64, hostMappingBudget ?? PhysicalMemory.defaultBudget())
+    unsafe self.trapLock = layout.trapLock(UnsafeMutableRawPointer(machine.header))
+    unsafe self.trap = nil
+  }
+
+  deinit {
+    if let trap = unsafe trap { unsafe cshims_trap_close(trap) }
+    unsafe PhysicalMemory.tearDown(
+      window: UnsafeMutableRawPointer(machine.header.pointee.window), windowLength,
+      metadata: UnsafeMutableRawPointer(machine.header), metadataLength,
+      file: machine.header.pointee.memfd)
+  }
+
+  /// Maps and lays out a machine; on failure nothing is left behind.
+  private static func build(
+    frames: UInt64, _ layout: MetadataLayout
+  ) throws(MemoryError) -> Machine {
+    var file: Int32 = -1
+    var metadataFile: Int32 = -1
+    var window: UnsafeMutableRawPointer?
+    var metadata: UnsafeMutableRawPointer?
+    var error = unsafe cshims_memfd_create("gup-frames", frames << 12, &file)
+    if error == 0 { error = unsafe cshims_map_memfd(file, frames << 12, 1 << 21, &window) }
+    if error == 0 {
+      error = unsafe cshims_memfd_create("gup-metadata", layout.length, &metadataFile)
+    }
+    if error == 0 {
+      error = unsafe cshims_map_memfd(
+        metadataFile, layout.length, CSHIMS_MACHINE_ALIGNMENT, &metadata)
+    }
+    if metadataFile >= 0 { _ = cshims_close(metadataFile) }
+    if error == 0, let window = unsafe window, let metadata = unsafe metadata {
+      let machine = unsafe layOut(metadata, layout, window: window, file: file, frames: frames)
+      error = machine.initialiseZone()
+      if error == 0 { error = unsafe cshims_lock_init(layout.trapLock(metadata)) }
+      if error == 0 { error = machine.initialiseSpans() }
+      if error == 0 { error = machine.initialiseMappings() }
+      if error == 0 { return machine }
+    }
+    unsafe tearDown(
+      window: window, frames << 12, metadata: metadata, layout.length, file: file)
+    throw MemoryError.host(error)
+  }
+
+  private static func tearDown(
+    window: UnsafeMutableRawPointer?, _ windowLength: UInt64,
+    metadata: UnsafeMutableRawPointer?, _ metadataLength: UInt64, file: Int32
+  ) {
+    if file >= 0 { _ = cshims_close(file) }
+    if let window = unsafe window {
+      _ = cshims_unmap(UInt64(UInt(bitPattern: window)), windowLength)
+    }
+    if let metadata = unsafe metadata {
+      _ = cshims_unmap(UInt64(UInt(bitPattern: metadata)), metadataLength)
+    }
+  }
+
+  private static func defaultBudget() -> Int {
+    var limit: UInt64 = 65530
+    _ = unsafe cshims_read_number("/proc/sys/vm/max_map_count", &limit)
+    return Int(limit / 4)
+  }
+}
+
+/// Where everything stands in the metadata mapping.
+private struct MetadataLayout {
+  let zone: Int
+  let spans: Int
+  let trap: Int
+  let mappings: Int
+  let fresh: Int
+  let pages: Int
+  let records: Int
+  let arena: Int
+  let arenaLength: Int
+  let length: UInt64
+
+  init(frames: UInt64) {
+    let page = 4096
+    func aligned(_ n: Int) -> Int { (n + page - 1) & ~(page - 1) }
+    zone = unsafe aligned(MemoryLayout<cshims_machine>.size)
+    spans = zone + page
+    trap = spans + page / 2
+    mappings = spans + page / 4
+    fresh = zone + 2 * page
+    pages = fresh + aligned(Int(frames >> 13) + 8)
+    records = pages + aligned(Int(frames) * MemoryLayout<cshims_page>.stride)
+    arena = records + aligned(Int(frames) * MemoryLayout<FrameRecord>.stride)
+    // Sparse: room for the tables of many address spaces that map everything.
+    arenaLength = aligned(max(1 << 30, Int(frames) << 8))
+    length = UInt64(arena + arenaLength)
+  }
+
+  func trapLock(_ base: UnsafeMutableRawPointer) -> UnsafeMutablePointer<cshims_lock> {
+    unsafe (base + trap).assumingMemoryBound(to: cshims_lock.self)
+  }
+}
+
+extension PhysicalMemory {
+  private static func layOut(
+    _ metadata: UnsafeMutableRawPointer, _ layout: MetadataLayout,
+    window: UnsafeMutableRawPointer, file: Int32, frames: UInt64
+  ) -> Machine {
+    let header = unsafe metadata.assumingMemoryBound(to: cshims_machine.self)
+    unsafe header.pointee.magic = CSHIMS_MACHINE_MAGIC
+    unsafe header.pointee.window = window.assumingMemoryBound(to: UInt8.self)
+    unsafe header.pointee.pages = (metadata + layout.pages).assumingMemoryBound(
+      to: cshims_page.self)
+    unsafe header.pointee.frame_count = frames
+    unsafe header.pointee.zero_frame = 0
+    unsafe header.pointee.memfd = file
+    unsafe header.pointee.zone = metadata + layout.zone
+    unsafe header.pointee.fresh_blocks = metadata + layout.fresh
+    unsafe header.pointee.records = metadata + layout.records
+    unsafe header.pointee.spans = metadata + layout.spans
+    unsafe header.pointee.mappings = metadata + layout.mappings
+    unsafe header.pointee.arena = metadata + layout.arena
+    unsafe _ = Arena.create(
+      at: metadata + layout.arena, byteCount: layout.arenaLength, machine: header)
+    let machine = unsafe Machine(header)
+    let zero = machine.zeroPage
+    unsafe cshims_page_reset_flags(zero.descriptor, CSHIMS_PAGE_ZERO)
+    unsafe _ = cshims_page_ref_fetch_add(zero.descriptor, 1 &- CSHIMS_REF_FREE)
+    return machine
+  }
+
+  /// Bytes of physical memory that can be handed out.
+  public var capacity: ByteCount { PageCount(machine.totalFrameCount).byteCount }
+  /// Frames that can be handed out, free or held.
+  public var totalFrameCount: PageCount { PageCount(machine.totalFrameCount) }
+  /// Frames that nobody holds now.
+  public var freeFrameCount: PageCount { PageCount(machine.freeFrameCount) }
+  /// Bytes of host memory behind the frames now.
+  public var residentBytes: ByteCount {
+    var bytes: UInt64 = 0
+    _ = unsafe cshims_memfd_allocated(machine.header.pointee.memfd, &bytes)
+    return ByteCount(Int(bytes))
+  }
+
+  /// The page that every untouched private address reads (ZERO_PAGE).
+  public var zeroPage: Page { machine.zeroPage }
+
+  /// The page of a frame, or nil when the machine has no such frame.
+  public func page(_ frame: PageFrameNumber) -> Page? {
+    frame.rawValue < machine.frameCount ? machine.page(frame.rawValue) : nil
+  }
+
+  /// What was counted so far; exact when other threads are quiet.
+  /// - Complexity: O(shards).
+  public var counters: Counters {
+    func sum(_ counter: cshims_counter) -> Int {
+      Int(unsafe cshims_counter_sum(machine.header, counter))
+    }
+    return Counters(
+      pinsAcquired: sum(CSHIMS_PINS_ACQUIRED), pinsReleased: sum(CSHIMS_PINS_RELEASED),
+      referencesAcquired: sum(CSHIMS_REFS_ACQUIRED),
+      referencesReleased: sum(CSHIMS_REFS_RELEASED),
+      faults: sum(CSHIMS_FAULTS), hostCalls: sum(CSHIMS_HOST_CALLS))
+  }
+
+  /// Takes a zeroed block of 2^order frames that belongs to the caller alone
+  /// (alloc_pages). Dropped by `put()`.
+  public func allocatePage(order: Int = 0) throws(MemoryError) -> Page {
+    guard order >= 0, order <= Zone.maxOrder else {
+      throw MemoryError(.invalid, .orderInvalid, order)
+    }
+    guard let frame = machine.allocate(order: order, flags: 0) else {
+      throw MemoryError(.outOfMemory, .framesExhausted, order)
+    }
+    let page = machine.page(frame)
+    let error = machine.zero(frame: frame, count: 1 << order)
+    guard error == 0 else {
+      page.release(.reference)
+      throw MemoryError.host(error)
+    }
+    machine.count(CSHIMS_REFS_ACQUIRED, 1)
+    return page
+  }
+
+  /// Makes the `countdown`-th passage of a failure point from now fail; 0
+  /// disarms it. Passages are counted while any point is armed.
+  public func arm(_ point: FailurePoint, countdown: Int) {
+    unsafe cshims_failure_point_arm(machine.header, point.rawValue, UInt64(max(0, countdown)))
+  }
+  /// How often a failure point has failed.
+  public func failures(of point: FailurePoint) -> Int {
+    Int(unsafe cshims_failure_point_failures(machine.header, point.rawValue))
+  }
+
+  /// Attaches the one event sink, or detaches it with nil. See `EventSink` for
+  /// what it must not do.
+  public func setEventSink(_ sink: EventSink?, context: UnsafeMutableRawPointer? = nil) {
+    unsafe cshims_event_sink_set(machine.header, sink, context)
+  }
+
+  /// The trap of this machine, opened by the first caller.
+  package func openTrap(
+    service: @escaping cshims_trap_service
+  ) throws(MemoryError) -> OpaquePointer? {
+    guard trapTier != .none else { return nil }
+    _ = unsafe cshims_lock_acquire(trapLock)
+    var error: Int32 = 0
+    if unsafe trap == nil {
+      let tier = trapTier == .userfaultfd ? CSHIMS_TRAP_USERFAULTFD : CSHIMS_TRAP_SIGSEGV
+      error = unsafe cshims_trap_open(tier, service, machine.header, &trap)
+    }
+    let opened = unsafe trap
+    unsafe cshims_lock_release(trapLock)
+    guard error == 0 else { throw MemoryError(.invalid, .trapUnavailable, Int(error)) }
+    return unsafe opened
+  }
+}

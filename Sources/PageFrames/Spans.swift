@@ -1,0 +1,65 @@
+//===----------------------------------------------------------------------===//
+// Spans: which stretches of frame numbers are promised to which area.
+//
+// An area that is mapped reserves as many consecutive frame numbers as it has
+// pages (its homes), so that host mappings merge, folios align and scatter
+// lists coalesce. A reservation holds no memory and binds nobody: any frame may
+// be handed out by the allocator, and an area without a span works.
+//
+// Lock: the span lock, a leaf.
+//===----------------------------------------------------------------------===//
+
+internal import CShims
+
+struct Spans: ~Copyable {
+  var lock: cshims_lock
+  var free: ExtentMap
+}
+
+extension Machine {
+  private var spans: UnsafeMutablePointer<Spans> {
+    unsafe header.pointee.spans.assumingMemoryBound(to: Spans.self)
+  }
+
+  /// Returns 0 or an errno.
+  func initialiseSpans() -> Int32 {
+    unsafe spans.initialize(to: Spans(lock: cshims_lock(), free: ExtentMap(arena: arena)))
+    let error = unsafe cshims_lock_init(&spans.pointee.lock)
+    guard error == 0 else { return error }
+    let frames = frameCount - Machine.reservedFrames
+    return unsafe spans.pointee.free.release(start: Machine.reservedFrames, length: frames)
+      ? 0 : ErrorNumber.outOfMemory.rawValue
+  }
+
+  /// Reserves `count` consecutive frame numbers, from `preferred` on if those
+  /// are free; nil when no stretch is long enough.
+  package func reserveSpan(count: Int, preferred: UInt64? = nil) -> UInt64? {
+    let spans = unsafe spans
+    _ = unsafe cshims_lock_acquire(&spans.pointee.lock)
+    defer { unsafe cshims_lock_release(&spans.pointee.lock) }
+    let length = UInt64(count)
+    if let preferred, unsafe spans.pointee.free.allocate(at: preferred, length: length) {
+      return preferred
+    }
+    // Whole 2 MiB stretches start aligned, so that folios and PMD leaves fit.
+    if count >= 512,
+      let start = unsafe spans.pointee.free.allocate(length: length, alignment: 512)
+    {
+      return start
+    }
+    return unsafe spans.pointee.free.allocate(length: length)
+  }
+
+  /// Gives frame numbers back that an area no longer maps. When the arena has
+  /// no node for them, also at a second attempt (a failure that is injected comes
+  /// once), they stay reserved, which costs contiguity only.
+  package func releaseSpan(_ start: UInt64, count: Int) {
+    let spans = unsafe spans
+    _ = unsafe cshims_lock_acquire(&spans.pointee.lock)
+    let length = UInt64(count)
+    if unsafe !spans.pointee.free.release(start: start, length: length) {
+      _ = unsafe spans.pointee.free.release(start: start, length: length)
+    }
+    unsafe cshims_lock_release(&spans.pointee.lock)
+  }
+}
