@@ -15,7 +15,7 @@ let settings: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
-let rooms = ["Events", "PageFrames"]
+let rooms = ["Events", "PageFrames", "AddressSpaces"]
 
 func asTargets(_ names: [String]) -> [Target.Dependency] {
   names.map { .target(name: $0) }
@@ -24,6 +24,12 @@ func asTargets(_ names: [String]) -> [Target.Dependency] {
 /// A library room: it sees CShims and the rooms above it, nothing else.
 func room(_ name: String, above: [String]) -> Target {
   .target(name: name, dependencies: ["CShims"] + asTargets(above), swiftSettings: settings)
+}
+
+func tests(_ name: String, of rooms: [String]) -> Target {
+  .testTarget(
+    name: name, dependencies: ["CShims", "TestSupport"] + asTargets(rooms),
+    swiftSettings: settings)
 }
 
 let package = Package(
@@ -44,8 +50,31 @@ let package = Package(
     // The library rooms: standard library only.
     room("Events", above: []),
     room("PageFrames", above: ["Events"]),
+    room("AddressSpaces", above: ["Events", "PageFrames"]),
 
 
+    // What tests of faults run in a process of its own.
+    .target(
+      name: "CTrapHelper", path: "Tests/TrapHelper/C",
+      cSettings: [
+        .define("_GNU_SOURCE"),
+        .enableWarning("all"),
+        .enableWarning("extra"),
+      ]),
+    .executableTarget(
+      name: "trap-helper",
+      dependencies: [
+        "CTrapHelper", "CShims", "TestSupport", "Events", "PageFrames", "AddressSpaces",
+      ],
+      path: "Tests/TrapHelper/Main", swiftSettings: settings),
+
+    // The tests: a folder per room, and what they share.
+    .target(
+      name: "TestSupport", dependencies: ["CShims"] + asTargets(rooms),
+      path: "Tests/TestSupport", swiftSettings: settings),
+    tests("PageFramesTests", of: ["Events", "PageFrames"]),
+    tests("AddressSpacesTests", of: ["Events", "PageFrames", "AddressSpaces"]),
+    tests("EventsTests", of: ["Events", "PageFrames", "AddressSpaces"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

@@ -1,0 +1,270 @@
+//===----------------------------------------------------------------------===//
+// AddressSpace: the owner of an address space and its public face. Everything
+// it does happens in MM's extensions, one file each; here arguments are checked
+// and the mmap lock is taken.
+//===----------------------------------------------------------------------===//
+
+internal import CShims
+public import PageFrames
+
+/// An address space of a machine (mm_struct).
+///
+/// Its user addresses are addresses of this process: the program loads and
+/// stores there, and what it sees are the machine's frames. Thread-safe.
+/// Keeps its machine alive. Pages that are pinned when it goes away live until
+/// they are released.
+@safe
+public final class AddressSpace: @unchecked Sendable {
+  public let memory: PhysicalMemory
+  /// The unowned handle that the rooms below work with.
+  public let mm: MM
+
+  /// An empty address space.
+  ///
+  /// - Throws: EINVAL when the machine's trap tier does not work here (the
+  ///   value is the host's errno), ENOMEM when metadata memory is exhausted.
+  public init(memory: PhysicalMemory) throws(MemoryError) {
+    let trap = unsafe try memory.openTrap(service: serviceNativeFault)
+    self.memory = memory
+    self.mm = try MM.create(
+      machine: memory.machine, tier: memory.trapTier, budget: memory.hostMappingBudget)
+    unsafe mm.state.pointee.trap = trap
+  }
+
+  /// An empty address space beside `parent`, on the same machine.
+  init(forkedFrom parent: AddressSpace) throws(MemoryError) {
+    self.memory = parent.memory
+    self.mm = try MM.create(
+      machine: memory.machine, tier: memory.trapTier, budget: memory.hostMappingBudget)
+    unsafe mm.state.pointee.trap = parent.mm.state.pointee.trap
+  }
+
+  deinit {
+    exit()
+    mm.destroy()
+  }
+
+  /// Leaves the address space: every area is unmapped, and every later call but
+  /// `exit` fails with ESRCH. Pinned pages live on. Idempotent.
+  public func exit() {
+    mm.lock()
+    let first = !mm.hasExited
+    unsafe cshims_mm_set_flags(mm.hot, CSHIMS_MM_EXITED)
+    if first {
+      while let node = unsafe mm.state.pointee.areas.first {
+        let area = unsafe node.pointee.payload
+        unsafe mm.removeArea(node)
+        mm.zapAndWithdraw(area.start, area.end)
+        mm.releaseBacking(area)
+      }
+    }
+    mm.unlock()
+    if first { mm.removeRegions() }
+  }
+
+  // MARK: - Areas
+
+  /// Maps anonymous memory (mmap with MAP_ANONYMOUS). Nothing is allocated
+  /// until it is touched.
+  ///
+  /// - Parameters:
+  ///   - length: positive; rounded up to whole pages.
+  ///   - placement: fixed addresses must be page aligned.
+  /// - Returns: the first address.
+  /// - Throws: EINVAL for a length or address that makes no sense, EEXIST when
+  ///   a fixed address belongs to something else in this process, ENOMEM when
+  ///   there is no room, ESRCH after `exit`. Nothing has changed then, but that
+  ///   what stood at a `.fixed` place is gone when the host refuses the mapping.
+  /// - Complexity: O(log areas), a few host calls.
+  public func map(
+    length: ByteCount, protection: Protection = .readWrite, sharing: Sharing = .private,
+    at placement: Placement = .anywhere
+  ) throws(MemoryError) -> UserAddress {
+    let rounded = try AddressSpace.checkMapping(length, protection, placement)
+    var flags = AreaFlags(access: protection).union([.mayRead, .mayWrite, .mayExecute])
+    flags.insert(sharing == .shared ? .shared : .anonymous)
+    let start = try locked { mm throws(MemoryError) in
+      try mm.map(length: rounded, flags: flags, placement: placement)
+    }
+    return UserAddress(start)
+  }
+
+  /// Unmaps every area, or part of one, in a range (munmap). Holes are fine.
+  ///
+  /// Does not wait for pins: a pinned page lives on, out of the program's reach
+  /// (rule G5).
+  /// - Throws: EINVAL for a misaligned start, a length that is not positive, or
+  ///   a range outside user space; ENOMEM when an area cannot be split, nothing
+  ///   has changed then.
+  public func unmap(_ start: UserAddress, length: ByteCount) throws(MemoryError) {
+    guard length.rawValue > 0 else {
+      throw MemoryError(.invalid, .lengthNotPositive, length.rawValue)
+    }
+    let range = try AddressSpace.checkRange(start, length, beyond: .invalid)
+    try locked { mm throws(MemoryError) in try mm.unmap(range.start, range.end) }
+  }
+
+  /// Changes the protection of a range (mprotect). A length of 0 does nothing.
+  ///
+  /// - Throws: EINVAL for a misaligned start, a negative length or unknown bits;
+  ///   ENOMEM at the first address that is not mapped: as on Linux, the part
+  ///   before it has changed.
+  public func protect(
+    _ start: UserAddress, length: ByteCount, _ protection: Protection
+  ) throws(MemoryError) {
+    guard length.rawValue >= 0 else {
+      throw MemoryError(.invalid, .lengthNotPositive, length.rawValue)
+    }
+    guard protection.rawValue & ~7 == 0 else {
+      throw MemoryError(.invalid, .protectionUnknown, Int(protection.rawValue))
+    }
+    guard length.rawValue > 0 else { return try AddressSpace.checkAligned(start) }
+    let range = try AddressSpace.checkRange(start, length, beyond: .outOfMemory)
+    try locked { mm throws(MemoryError) in try mm.protect(range.start, range.end, protection) }
+  }
+
+  /// Advises on a range (madvise). A length of 0 does nothing.
+  ///
+  /// - Throws: EINVAL for a misaligned start, a negative length or an advice
+  ///   that does not fit an area; ENOMEM when part of the range is not mapped
+  ///   (as on Linux, the rest has been advised) or memory ran out.
+  public func advise(
+    _ start: UserAddress, length: ByteCount, _ advice: Advice
+  ) throws(MemoryError) {
+    guard length.rawValue >= 0 else {
+      throw MemoryError(.invalid, .lengthNotPositive, length.rawValue)
+    }
+    guard length.rawValue > 0 else { return try AddressSpace.checkAligned(start) }
+    let range = try AddressSpace.checkRange(start, length, beyond: .invalid)
+    try locked { mm throws(MemoryError) in try mm.advise(range.start, range.end, advice) }
+  }
+
+  // MARK: - The program's side
+
+  /// The program's own pointer for a user address. Loads and stores through it
+  /// fault as they would in a process of this address space. Where nothing was
+  /// ever mapped it is the address itself.
+  public func pointer(at address: UserAddress) -> UnsafeMutableRawPointer {
+    mm.lock()
+    let host = mm.hostAddress(of: address.rawValue) ?? address.rawValue
+    mm.unlock()
+    return unsafe UnsafeMutableRawPointer(bitPattern: UInt(max(host, 1)))!
+  }
+
+  // MARK: - Observation
+
+  /// The page that the page table has at an address, the zero page and pages
+  /// under PROT_NONE included; nil where there is none.
+  public func page(at address: UserAddress) -> Page? {
+    mm.lock()
+    defer { mm.unlock() }
+    guard let entry = unsafe mm.entry(at: address.rawValue) else { return nil }
+    let value = unsafe cshims_pte_load(entry)
+    return MM.holdsPage(value) ? mm.machine.page(MM.frame(of: value)) : nil
+  }
+
+  /// Would a store through the page table at this address pass without a fault?
+  public func isWritable(at address: UserAddress) -> Bool {
+    guard let entry = unsafe mm.entry(at: address.rawValue) else { return false }
+    let value = unsafe cshims_pte_load(entry)
+    return value & CSHIMS_PTE_PRESENT != 0 && value & CSHIMS_PTE_WRITE != 0
+  }
+
+  /// One area as it was when asked.
+  public struct AreaInfo: Equatable, Sendable {
+    public let range: UserRange
+    public let protection: Protection
+    public let sharing: Sharing
+    public let flags: AreaFlags
+  }
+
+  /// The areas in address order, each as it was when it was looked at.
+  /// - Complexity: O(areas · log areas).
+  public var areas: [AreaInfo] {
+    var list: [AreaInfo] = []
+    var address: UInt64 = 0
+    while let area = areaAtOrAfter(address) {
+      // The list grows outside the lock: malloc's memory may belong to an
+      // address space, and touching it may need the lock.
+      list.append(
+        AreaInfo(
+          range: UserRange(start: UserAddress(area.start), end: UserAddress(area.end)),
+          protection: area.protection,
+          sharing: area.flags.contains(.shared) ? .shared : .private, flags: area.flags))
+      address = area.end
+    }
+    return list
+  }
+
+  private func areaAtOrAfter(_ address: UInt64) -> Area? {
+    mm.lock()
+    defer { mm.unlock() }
+    return unsafe mm.state.pointee.areas.first(atOrAfter: address)?.pointee.payload
+  }
+
+  /// An upper bound of the host mappings that this address space's view has now
+  /// (design decision 6). - Complexity: O(1).
+  public var hostMappingCount: Int {
+    mm.lock()
+    defer { mm.unlock() }
+    return unsafe mm.state.pointee.view.mappings
+  }
+
+  // MARK: - Checks
+
+  /// Runs `body` under the mmap lock, unless the address space has exited.
+  func locked<Value>(
+    _ body: (MM) throws(MemoryError) -> Value
+  ) throws(MemoryError) -> Value {
+    mm.lock()
+    defer { mm.unlock() }
+    if mm.hasExited { throw MemoryError(.noSuchProcess, .exited) }
+    return try body(mm)
+  }
+
+  /// Checks what every kind of mapping takes; returns the length in whole pages.
+  static func checkMapping(
+    _ length: ByteCount, _ protection: Protection, _ placement: Placement
+  ) throws(MemoryError) -> UInt64 {
+    guard length.rawValue > 0 else {
+      throw MemoryError(.invalid, .lengthNotPositive, length.rawValue)
+    }
+    guard UInt64(length.rawValue) <= CSHIMS_TASK_SIZE else {
+      throw MemoryError(.outOfMemory, .lengthTooLarge, length.rawValue)
+    }
+    guard protection.rawValue & ~7 == 0 else {
+      throw MemoryError(.invalid, .protectionUnknown, Int(protection.rawValue))
+    }
+    let rounded = UInt64(length.rawValue + 4095) & ~4095
+    switch placement {
+    case .fixed(let address), .fixedNoReplace(let address):
+      try AddressSpace.checkAligned(address)
+      guard address.rawValue > 0, rounded <= CSHIMS_TASK_SIZE,
+        address.rawValue <= CSHIMS_TASK_SIZE - rounded
+      else { throw MemoryError(.outOfMemory, .addressOutsideUserSpace, address) }
+    case .anywhere, .hint:
+      break
+    }
+    return rounded
+  }
+
+  private static func checkAligned(_ address: UserAddress) throws(MemoryError) {
+    guard address.isPageAligned else {
+      throw MemoryError(.invalid, .addressMisaligned, address)
+    }
+  }
+
+  /// The page-aligned range of `length` bytes, rounded up to whole pages.
+  static func checkRange(
+    _ start: UserAddress, _ length: ByteCount, beyond: ErrorNumber
+  ) throws(MemoryError) -> (start: UInt64, end: UInt64) {
+    try checkAligned(start)
+    let (end, wraps) = start.rawValue.addingReportingOverflow(
+      (UInt64(length.rawValue) + 4095) & ~4095)
+    guard !wraps else { throw MemoryError(beyond, .rangeWraps, length.rawValue) }
+    guard end <= CSHIMS_TASK_SIZE else {
+      throw MemoryError(beyond, .addressOutsideUserSpace, start)
+    }
+    return (start.rawValue, end)
+  }
+}

@@ -1,0 +1,160 @@
+//===----------------------------------------------------------------------===//
+// Advise: madvise. Which advice there is, what it does, and what Linux answers
+// when it does not fit.
+//===----------------------------------------------------------------------===//
+
+internal import CShims
+internal import Events
+public import PageFrames
+
+/// What madvise can be told, with Linux's numbers.
+public enum Advice: Int32, Sendable, Hashable, CaseIterable {
+  /// No special treatment (MADV_NORMAL).
+  case normal = 0
+  case random = 1
+  case sequential = 2
+  case willNeed = 3
+  /// Drop the pages now: private memory reads as zeroes afterwards, shared
+  /// memory keeps its bytes.
+  case dontNeed = 4
+  /// The contents are not needed any more and may be dropped when memory is
+  /// short. Private anonymous areas only. Nothing takes memory back by itself
+  /// here yet, so the bytes stay; as on Linux, a later store cancels it.
+  case free = 8
+  /// fork leaves the range out.
+  case dontFork = 10
+  /// Undoes `dontFork`; EINVAL on device areas.
+  case doFork = 11
+  /// A child finds the range empty. Private anonymous areas only.
+  case wipeOnFork = 18
+  /// Undoes `wipeOnFork`.
+  case keepOnFork = 19
+  /// Accepted; there is no reclaim that would prefer the range.
+  case cold = 20
+  /// Accepted; there is no reclaim that would take the range.
+  case pageOut = 21
+  /// Fault every page in for reading, and show it.
+  case populateRead = 22
+  /// Fault every page in for writing, and show it.
+  case populateWrite = 23
+}
+
+extension MM {
+  /// The body of `AddressSpace.advise`, under the mmap lock. As Linux does, it
+  /// does what it can, and reports ENOMEM when it met a hole.
+  func advise(_ start: UInt64, _ end: UInt64, _ advice: Advice) throws(MemoryError) {
+    var hole: UInt64? = nil
+    var address = start
+    while address < end {
+      guard let node = unsafe state.pointee.areas.first(atOrAfter: address),
+        unsafe node.pointee.start < end
+      else {
+        hole = hole ?? address
+        break
+      }
+      if unsafe node.pointee.start > address {
+        hole = hole ?? address
+        // Populating stops at a hole, everything else steps over it.
+        if advice == .populateRead || advice == .populateWrite { break }
+        address = unsafe node.pointee.start
+      }
+      let stop = unsafe min(end, node.pointee.end)
+      unsafe try advise(area: node, address, stop, advice)
+      address = stop
+    }
+    unsafe machine.header.emit(.advise, address: start, pageCount: Int((end - start) >> 12))
+    if let hole { throw MemoryError(.outOfMemory, .notMapped, hole) }
+  }
+
+  private func advise(
+    area node: AreaNode, _ start: UInt64, _ end: UInt64, _ advice: Advice
+  ) throws(MemoryError) {
+    let flags = unsafe node.pointee.payload.flags
+    let device = !flags.isDisjoint(with: [.io, .pfnMap])
+    func refuse() -> MemoryError { MemoryError(.invalid, .adviceNotApplicable, start) }
+    switch advice {
+    case .normal, .random, .sequential, .willNeed:
+      break
+    case .cold, .pageOut:
+      if device || flags.contains(.hugetlb) { throw refuse() }
+    case .dontNeed:
+      if flags.contains(.pfnMap) { throw refuse() }
+      zapPages(start, end)
+    case .free:
+      guard flags.contains(.anonymous) else { throw refuse() }
+      forgetDirty(start, end)
+    case .dontFork:
+      try setFlags(start, end, flags.union(.dontFork))
+    case .doFork:
+      if flags.contains(.io) { throw refuse() }
+      try setFlags(start, end, flags.subtracting(.dontFork))
+    case .wipeOnFork:
+      guard flags.contains(.anonymous) else { throw refuse() }
+      try setFlags(start, end, flags.union(.wipeOnFork))
+    case .keepOnFork:
+      try setFlags(start, end, flags.subtracting(.wipeOnFork))
+    case .populateRead, .populateWrite:
+      if device { throw refuse() }
+      try populate(start, end, write: advice == .populateWrite)
+    }
+  }
+
+  private func setFlags(
+    _ start: UInt64, _ end: UInt64, _ flags: AreaFlags
+  ) throws(MemoryError) {
+    guard var reserve = makeNodes(splitsNeeded(start, end)) else {
+      throw MemoryError(.outOfMemory, .metadataExhausted, end - start)
+    }
+    defer { discard(&reserve) }
+    splitArea(at: start, &reserve)
+    splitArea(at: end, &reserve)
+    if let area = unsafe area(containing: start) { unsafe area.pointee.flags = flags }
+    mergeAreas(start, end)
+  }
+
+  /// Clears the dirty bits: without a later store the bytes may go.
+  private func forgetDirty(_ start: UInt64, _ end: UInt64) {
+    var address = start
+    while address < end {
+      let stop = Self.tableEnd(address, end)
+      if let entries = unsafe entry(at: address) {
+        for i in 0..<Int((stop - address) >> 12) {
+          let value = unsafe cshims_pte_load(entries + i)
+          if value & CSHIMS_PTE_DIRTY != 0 {
+            unsafe _ = cshims_pte_exchange(entries + i, value & ~CSHIMS_PTE_DIRTY)
+          }
+        }
+      }
+      address = stop
+    }
+  }
+
+  /// Faults [start, end) of one area in and shows it.
+  private func populate(_ start: UInt64, _ end: UInt64, write: Bool) throws(MemoryError) {
+    guard let area = unsafe area(containing: start) else { return }
+    let needed: AreaFlags = write ? .write : .read
+    guard unsafe area.pointee.flags.contains(needed) else {
+      throw MemoryError(.invalid, write ? .writeForbidden : .readForbidden, start)
+    }
+    let result = unsafe handleFault(
+      at: start, pages: Int((end - start) >> 12), in: area, access: write ? .write : .read)
+    let done = start + UInt64(result.pages) << 12
+    let error = reveal(start, done)
+    if let failure = result.outcome.error(at: done) { throw failure }
+    if error != 0 { throw MemoryError.host(error) }
+  }
+}
+
+extension FaultOutcome {
+  /// The error for an access at `address` that ended so; nil when it was done.
+  public func error(at address: UInt64) -> MemoryError? {
+    switch self {
+    case .done: nil
+    case .forbidden: MemoryError(.badAddress, .readForbidden, address)
+    case .outOfMemory: MemoryError(.outOfMemory, .framesExhausted, address)
+    case .outOfMetadata: MemoryError(.outOfMemory, .metadataExhausted, address)
+    case .hostRefused: MemoryError(.outOfMemory, .hostRefused, address)
+    case .busError: MemoryError(.badAddress, .busError, address)
+    }
+  }
+}

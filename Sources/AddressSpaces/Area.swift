@@ -1,0 +1,130 @@
+//===----------------------------------------------------------------------===//
+// Area: a stretch of an address space with one protection and one backing (the
+// kernel's vm_area_struct). What the program asked for; the page table holds
+// what is there.
+//
+// Home and cache positions are kept as differences to the page number, not to
+// the area's start: splitting and merging areas then changes nothing but the
+// bounds.
+//===----------------------------------------------------------------------===//
+
+public import PageFrames
+
+/// What a program may do with an area, as in mmap(2).
+public struct Protection: OptionSet, Hashable, Sendable {
+  public let rawValue: UInt32
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  public static let read = Protection(rawValue: 1)
+  public static let write = Protection(rawValue: 2)
+  public static let execute = Protection(rawValue: 4)
+
+  public static let none: Protection = []
+  public static let readOnly: Protection = .read
+  public static let readWrite: Protection = [.read, .write]
+}
+
+/// Who sees what is stored into an area.
+public enum Sharing: Sendable, Hashable {
+  /// This address space alone: copy-on-write after fork (MAP_PRIVATE).
+  case `private`
+  /// Everybody who maps the same object (MAP_SHARED).
+  case shared
+}
+
+/// Where to map.
+public enum Placement: Sendable, Hashable {
+  /// Wherever there is room.
+  case anywhere
+  /// Here if there is room, anywhere else.
+  case hint(UserAddress)
+  /// Here; areas of this address space that are in the way are unmapped
+  /// (MAP_FIXED). What belongs to others in the process is never touched.
+  case fixed(UserAddress)
+  /// Here or not at all (MAP_FIXED_NOREPLACE).
+  case fixedNoReplace(UserAddress)
+}
+
+/// Properties of an area (VM_* flags).
+@frozen
+public struct AreaFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
+  public let rawValue: UInt32
+  @inlinable
+  public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  @inlinable public static var read: Self { Self(rawValue: 1 << 0) }
+  @inlinable public static var write: Self { Self(rawValue: 1 << 1) }
+  @inlinable public static var execute: Self { Self(rawValue: 1 << 2) }
+  @inlinable public static var mayRead: Self { Self(rawValue: 1 << 3) }
+  @inlinable public static var mayWrite: Self { Self(rawValue: 1 << 4) }
+  @inlinable public static var mayExecute: Self { Self(rawValue: 1 << 5) }
+  @inlinable public static var shared: Self { Self(rawValue: 1 << 6) }
+  /// fork leaves it out (VM_DONTCOPY).
+  @inlinable public static var dontFork: Self { Self(rawValue: 1 << 7) }
+  /// A child finds it empty.
+  @inlinable public static var wipeOnFork: Self { Self(rawValue: 1 << 8) }
+  /// Maps a device.
+  @inlinable public static var io: Self { Self(rawValue: 1 << 9) }
+  /// Maps frames without pages.
+  @inlinable public static var pfnMap: Self { Self(rawValue: 1 << 10) }
+  @inlinable public static var secret: Self { Self(rawValue: 1 << 11) }
+  /// Its file must hear of writes (LONGTERM write pins are refused).
+  @inlinable public static var dirtyTracking: Self { Self(rawValue: 1 << 12) }
+  /// Maps a file system's own memory directly.
+  @inlinable public static var fsdax: Self { Self(rawValue: 1 << 13) }
+  /// Private memory without an object (vma_is_anonymous).
+  @inlinable public static var anonymous: Self { Self(rawValue: 1 << 14) }
+  @inlinable public static var hugetlb: Self { Self(rawValue: 1 << 15) }
+
+  var access: AreaFlags { intersection([.read, .write, .execute]) }
+
+  init(access protection: Protection) {
+    var flags: AreaFlags = []
+    if protection.contains(.read) { flags.insert(.read) }
+    if protection.contains(.write) { flags.insert(.write) }
+    if protection.contains(.execute) { flags.insert(.execute) }
+    self = flags
+  }
+}
+
+/// An area. Lives in its address space's tree, valid under the mmap lock.
+public struct Area: BitwiseCopyable {
+  /// First address, and one past the last: multiples of the page size.
+  public var start: UInt64
+  public var end: UInt64
+  public var flags: AreaFlags
+  /// The frame number that page number 0 would have as its home; a page's home
+  /// is this plus its page number. `noHome` where the area has no span.
+  var homeBase: UInt64
+  /// The page cache behind it, as an address in the metadata mapping, or 0.
+  var cache: UInt
+  /// The cache index that page number 0 would have.
+  var cacheBase: UInt64
+
+  static let noHome = UInt64.max
+
+  /// Stores go to a copy of the program's own (is_cow_mapping): private, and
+  /// may be made writable.
+  public var isCopyOnWrite: Bool { !flags.contains(.shared) && flags.contains(.mayWrite) }
+
+  public var protection: Protection {
+    var protection: Protection = []
+    if flags.contains(.read) { protection.insert(.read) }
+    if flags.contains(.write) { protection.insert(.write) }
+    if flags.contains(.execute) { protection.insert(.execute) }
+    return protection
+  }
+
+  /// The home frame of a user address, if the area has a span.
+  func home(of address: UInt64) -> UInt64? {
+    homeBase == Area.noHome ? nil : homeBase &+ (address >> 12)
+  }
+
+  func cacheIndex(of address: UInt64) -> UInt64 { cacheBase &+ (address >> 12) }
+
+  /// May a neighbour that starts where this one ends become one with it?
+  func merges(with next: Area) -> Bool {
+    end == next.start && flags == next.flags && homeBase == next.homeBase
+      && cache == next.cache && cacheBase == next.cacheBase
+  }
+}

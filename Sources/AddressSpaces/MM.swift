@@ -1,0 +1,128 @@
+//===----------------------------------------------------------------------===//
+// MM: the state of an address space (the kernel's mm_struct) and an unowned
+// handle on it, for code that must not retain or release.
+//
+// The state lives in the machine's metadata mapping and is reached by pointers
+// only, so the fault-service thread can work on it while the program's threads
+// sit inside malloc.
+//
+// Locks, in the order in which they are taken:
+//   1. mmap lock        areas, page table, host view of one address space
+//   2. cache lock       the pages of one shared object or file
+//   3. zone lock, span lock, arena lock: leaves
+// The page table is read without a lock by GUP; entries are written under the
+// mmap lock. The trap waits for nobody: the service thread takes the mmap lock,
+// so no thread may touch user memory, or allocate, while it holds it. The mmap
+// lock is one mutex, not a reader-writer lock: what it guards ends in changes of
+// the host's mappings, which the host serialises anyway.
+//===----------------------------------------------------------------------===//
+
+public import CShims
+public import PageFrames
+
+/// Everything of one address space that only the holder of its mmap lock looks
+/// at. It stands right behind the `cshims_mm` that GUP reads without a lock, and
+/// apart from it, so that a change here is no access to what is read there.
+@safe
+struct AddressSpaceState: ~Copyable {
+  /// Its distance from the `cshims_mm`.
+  static let offset = 128
+  static var totalSize: Int { offset + MemoryLayout<AddressSpaceState>.size }
+
+  var areas: IntervalTree<Area>
+  /// The stretches of host address space that this address space may use.
+  var regions: IntervalTree<ViewRegion>
+  var view: ViewAccount
+  /// Where the search for room starts.
+  var searchFrom: UInt64
+  var tier: TrapTier
+  /// Its user addresses are not this process's addresses.
+  var isForked: Bool
+  var trap: OpaquePointer?
+}
+
+/// An unowned handle on an address space. Copying it is copying a pointer;
+/// valid as long as the `AddressSpace` it came from.
+@frozen @safe
+public struct MM: @unchecked Sendable {
+  public let hot: UnsafeMutablePointer<cshims_mm>
+
+  @inlinable
+  public init(_ hot: UnsafeMutablePointer<cshims_mm>) { unsafe self.hot = hot }
+
+  var state: UnsafeMutablePointer<AddressSpaceState> {
+    unsafe (UnsafeMutableRawPointer(hot) + AddressSpaceState.offset)
+      .assumingMemoryBound(to: AddressSpaceState.self)
+  }
+
+  @inlinable
+  public var machine: Machine { unsafe Machine(hot.pointee.machine) }
+
+  /// Takes the mmap lock, which is not recursive. Under it: no malloc, no
+  /// retain or release, no touch of user memory.
+  public func lock() { unsafe cshims_mm_lock(hot) }
+  public func unlock() { unsafe cshims_mm_unlock(hot) }
+
+  /// The program has left this address space; only its pinned pages live on.
+  @inlinable
+  public var hasExited: Bool { unsafe cshims_mm_flags(hot) & CSHIMS_MM_EXITED != 0 }
+
+  /// The area that contains an address. Under the mmap lock.
+  public func area(containing address: UInt64) -> UnsafeMutablePointer<Area>? {
+    guard let node = unsafe state.pointee.areas.find(containing: address) else { return nil }
+    return unsafe Self.area(of: node)
+  }
+
+  static func area(of node: IntervalTree<Area>.NodePointer) -> UnsafeMutablePointer<Area> {
+    // The node is the arena's and stays where it is, so the pointer outlives the call.
+    unsafe withUnsafeMutablePointer(to: &node.pointee.payload) { payload in unsafe payload }
+  }
+
+  /// Makes an address space's state. ENOMEM when the arena is exhausted.
+  static func create(machine: Machine, tier: TrapTier, budget: Int) throws(MemoryError) -> MM {
+    let arena = machine.arena
+    let size = AddressSpaceState.totalSize
+    guard let memory = unsafe arena.allocate(byteCount: size) else {
+      throw MemoryError(.outOfMemory, .metadataExhausted, size)
+    }
+    guard let table = unsafe arena.allocate(byteCount: pageSize) else {
+      unsafe arena.free(memory, byteCount: size)
+      throw MemoryError(.outOfMemory, .metadataExhausted, pageSize)
+    }
+    let mm = unsafe MM(memory.bindMemory(to: cshims_mm.self, capacity: 1))
+    unsafe mm.hot.initialize(to: cshims_mm())
+    unsafe (memory + AddressSpaceState.offset).initializeMemory(
+      as: AddressSpaceState.self,
+      to: AddressSpaceState(
+        areas: IntervalTree(arena: arena), regions: IntervalTree(arena: arena),
+        view: ViewAccount(budget: budget), searchFrom: 0, tier: tier, isForked: false,
+        trap: nil))
+    unsafe mm.hot.pointee.machine = machine.header
+    unsafe mm.hot.pointee.pgd = table.assumingMemoryBound(to: cshims_pte.self)
+    let error = unsafe cshims_lock_init(&mm.hot.pointee.mmap_lock)
+    guard error == 0 else {
+      unsafe arena.free(table, byteCount: pageSize)
+      unsafe arena.free(memory, byteCount: size)
+      throw MemoryError.host(error)
+    }
+    return mm
+  }
+
+  /// Frees the state of an address space that has exited and that nobody uses.
+  func destroy() {
+    let arena = machine.arena
+    freeTables()
+    unsafe state.pointee.areas.removeAll()
+    unsafe state.pointee.regions.removeAll()
+    unsafe arena.free(
+      UnsafeMutableRawPointer(hot), byteCount: AddressSpaceState.totalSize)
+  }
+}
+
+extension Area {
+  /// Does the program's own access pass (the kernel's access_error)? Readable
+  /// is what has any permission at all, as the hardware has it.
+  func allows(write: Bool) -> Bool {
+    write ? flags.contains(.write) : !flags.intersection([.read, .write, .execute]).isEmpty
+  }
+}

@@ -1,0 +1,91 @@
+//===----------------------------------------------------------------------===//
+// The page table: four levels of 512 entries over the whole user address
+// space. Tables come from the arena, zeroed, and are freed only with the
+// address space, so the lock-free walk needs no grace periods.
+//
+// Entries are stored with release (a reader that follows a fresh interior entry
+// finds a zeroed table) and cleared by a sequentially consistent exchange (rule
+// G3: whoever takes a count through the old value is seen, or sees the change).
+//===----------------------------------------------------------------------===//
+
+public import CShims
+internal import PageFrames
+
+extension MM {
+  /// The last-level entry of an address, if its table exists. Safe without a
+  /// lock: tables are never freed while the address space lives.
+  public func entry(at address: UInt64) -> UnsafeMutablePointer<cshims_pte>? {
+    guard let middle = unsafe cshims_pmd_offset(hot.pointee.pgd, address) else { return nil }
+    let value = unsafe cshims_pte_load(middle)
+    guard value & CSHIMS_PTE_PRESENT != 0, value & CSHIMS_PTE_HUGE == 0 else { return nil }
+    return unsafe cshims_pte_table(value) + cshims_pte_index(address, UInt32(CSHIMS_PAGE_SHIFT))
+  }
+
+  /// The same, making what is missing. nil when the arena is exhausted.
+  func makeEntry(at address: UInt64) -> UnsafeMutablePointer<cshims_pte>? {
+    var table = unsafe hot.pointee.pgd!
+    // Not over an array literal: that may allocate, and this is the fault path.
+    var shift = UInt32(CSHIMS_PGD_SHIFT)
+    while shift >= UInt32(CSHIMS_PMD_SHIFT) {
+      let slot = unsafe table + cshims_pte_index(address, shift)
+      var value = unsafe cshims_pte_load(slot)
+      if value & CSHIMS_PTE_PRESENT == 0 {
+        guard let fresh = unsafe machine.arena.allocate(byteCount: pageSize) else { return nil }
+        value = UInt64(UInt(bitPattern: fresh)) | Self.interior
+        unsafe cshims_pte_store(slot, value)
+      }
+      unsafe table = cshims_pte_table(value)
+      shift -= 9
+    }
+    return unsafe table + cshims_pte_index(address, UInt32(CSHIMS_PAGE_SHIFT))
+  }
+
+  private static var interior: UInt64 {
+    CSHIMS_PTE_PRESENT | CSHIMS_PTE_WRITE | CSHIMS_PTE_USER
+  }
+
+  /// Where the table that covers `address` ends, or `end` if that is nearer.
+  static func tableEnd(_ address: UInt64, _ end: UInt64) -> UInt64 {
+    min(end, (address | ((1 << UInt64(CSHIMS_PMD_SHIFT)) - 1)) + 1)
+  }
+
+  /// The entry that shows `frame`; without `accessible` it only remembers it, as
+  /// in an area without any permission.
+  static func entryValue(
+    frame: UInt64, writable: Bool, dirty: Bool, special: Bool = false, accessible: Bool = true
+  ) -> UInt64 {
+    var value = frame << 12 | CSHIMS_PTE_USER | CSHIMS_PTE_ACCESSED
+    value |= accessible ? CSHIMS_PTE_PRESENT : CSHIMS_PTE_PROTNONE
+    if writable { value |= CSHIMS_PTE_WRITE }
+    if dirty { value |= CSHIMS_PTE_DIRTY }
+    if special { value |= CSHIMS_PTE_SPECIAL }
+    return value
+  }
+
+  /// The frame that an entry names, present or PROT_NONE.
+  static func frame(of value: UInt64) -> UInt64 { (value & CSHIMS_PTE_FRAME_MASK) >> 12 }
+
+  /// Does the entry hold a page, whether or not it may be touched now?
+  static func holdsPage(_ value: UInt64) -> Bool {
+    value & (CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE) != 0
+  }
+
+  /// Frees every table. Nobody may walk any more.
+  func freeTables() {
+    guard let top = unsafe hot.pointee.pgd else { return }
+    unsafe freeTable(top, level: 3)
+    unsafe hot.pointee.pgd = nil
+  }
+
+  private func freeTable(_ table: UnsafeMutablePointer<cshims_pte>, level: Int) {
+    if level > 0 {
+      for i in 0..<Int(CSHIMS_PTE_ENTRIES) {
+        let value = unsafe cshims_pte_load(table + i)
+        if value & CSHIMS_PTE_PRESENT != 0, value & CSHIMS_PTE_HUGE == 0 {
+          unsafe freeTable(cshims_pte_table(value), level: level - 1)
+        }
+      }
+    }
+    unsafe machine.arena.free(UnsafeMutableRawPointer(table), byteCount: pageSize)
+  }
+}

@@ -1,0 +1,75 @@
+//===----------------------------------------------------------------------===//
+// Zap: taking pages out of the page table (unmap, MADV_DONTNEED, exit).
+//
+// In this order, so that nobody reaches a page that is no longer his: first
+// every entry becomes not present (the lock-free walk stops there), then the
+// host's mapping goes, in one call for the whole range, then the counts are
+// dropped. Pins do not hold it up (rule G5): a page whose count stays above
+// zero lives on until its holders let go.
+//===----------------------------------------------------------------------===//
+
+internal import CShims
+internal import PageFrames
+
+extension MM {
+  /// Makes every entry of [start, end) not present but remembers its page.
+  /// Returns whether there was any. Under the mmap lock.
+  private func retireEntries(_ start: UInt64, _ end: UInt64) -> Bool {
+    var any = false
+    var address = start
+    while address < end {
+      let stop = Self.tableEnd(address, end)
+      if let entries = unsafe entry(at: address) {
+        for i in 0..<Int((stop - address) >> 12) {
+          let value = unsafe cshims_pte_load(entries + i)
+          guard value != 0 else { continue }
+          any = true
+          unsafe _ = cshims_pte_exchange(
+            entries + i, value & ~CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
+        }
+      }
+      address = stop
+    }
+    return any
+  }
+
+  /// Clears retired entries and drops what they held.
+  private func dropEntries(_ start: UInt64, _ end: UInt64) {
+    var batch = FrameBatch(machine)
+    var address = start
+    while address < end {
+      let stop = Self.tableEnd(address, end)
+      if let entries = unsafe entry(at: address) {
+        for i in 0..<Int((stop - address) >> 12) {
+          let value = unsafe cshims_pte_load(entries + i)
+          guard value != 0 else { continue }
+          unsafe cshims_pte_store(entries + i, 0)
+          guard value & CSHIMS_PTE_SPECIAL == 0 else { continue }
+          let page = machine.page(Self.frame(of: value))
+          if value & CSHIMS_PTE_DIRTY != 0, page.flags & CSHIMS_PAGE_CACHE != 0 {
+            page.markDirty()
+          }
+          unsafe _ = cshims_page_map_fetch_sub(page.descriptor, 1)
+          batch.dropReference(page, call: "zap_pte_range")
+        }
+      }
+      address = stop
+    }
+    batch.flush()
+  }
+
+  /// Takes the pages of [start, end) away; the areas stay, and the next touch
+  /// is a fault. Under the mmap lock.
+  func zapPages(_ start: UInt64, _ end: UInt64) {
+    guard retireEntries(start, end) else { return }
+    followTable(start, end)
+    dropEntries(start, end)
+  }
+
+  /// The same for a range whose areas go, too: the view becomes untouchable.
+  func zapAndWithdraw(_ start: UInt64, _ end: UInt64) {
+    let any = retireEntries(start, end)
+    withdraw(start, end)
+    if any { dropEntries(start, end) }
+  }
+}
