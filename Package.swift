@@ -15,7 +15,7 @@ let settings: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
-let rooms = ["Events", "PageFrames", "AddressSpaces"]
+let rooms = ["Events", "PageFrames", "AddressSpaces", "GUP"]
 
 func asTargets(_ names: [String]) -> [Target.Dependency] {
   names.map { .target(name: $0) }
@@ -51,7 +51,10 @@ let package = Package(
     room("Events", above: []),
     room("PageFrames", above: ["Events"]),
     room("AddressSpaces", above: ["Events", "PageFrames"]),
+    room("GUP", above: ["Events", "PageFrames", "AddressSpaces"]),
 
+    // The hosted rooms.
+    room("HostKernel", above: []),
 
     // What tests of faults run in a process of its own.
     .target(
@@ -74,7 +77,9 @@ let package = Package(
       path: "Tests/TestSupport", swiftSettings: settings),
     tests("PageFramesTests", of: ["Events", "PageFrames"]),
     tests("AddressSpacesTests", of: ["Events", "PageFrames", "AddressSpaces"]),
+    tests("GUPTests", of: ["Events", "PageFrames", "AddressSpaces", "GUP"]),
     tests("EventsTests", of: ["Events", "PageFrames", "AddressSpaces"]),
+    tests("HostKernelTests", of: ["HostKernel"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

@@ -1,0 +1,364 @@
+//===----------------------------------------------------------------------===//
+// The scenarios of semantics D.6: who sees a device's bytes after fork, by GET
+// and by PIN, with native and with explicit accesses. S23 waits for folios.
+//===----------------------------------------------------------------------===//
+
+import AddressSpaces
+import CShims
+import GUP
+import PageFrames
+import TestSupport
+import Testing
+
+@Suite("D.6 scenarios: fork, copy-on-write and what a device holds")
+struct ForkScenarioTests {
+  typealias S = Sight
+
+  @Test("S1: the parent stores after fork, then the device writes", arguments: ForkCase.all)
+  func s1(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      let child = try scene.parent.fork()
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      // GET: the owner was moved away, and the child reads what is not its own.
+      let parent = S.original.storing(1)
+      #expect(try scene.sight(of: scene.parent) == (c.isPin ? parent.withDeviceBytes : parent))
+      #expect(try scene.sight(of: child) == (c.isPin ? .original : .original.withDeviceBytes))
+    }
+  }
+
+  @Test("S2: the child stores, then the parent, then the device writes", arguments: ForkCase.all)
+  func s2(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      let child = try scene.parent.fork()
+      try scene.store(2, by: child)
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      let parent = S.original.storing(1)
+      #expect(try scene.sight(of: scene.parent) == (c.isPin ? parent.withDeviceBytes : parent))
+      #expect(try scene.sight(of: child) == .original.storing(2))
+    }
+  }
+
+  @Test("S3: nobody stores; only a pin keeps the child from seeing", arguments: ForkCase.all)
+  func s3(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      let child = try scene.parent.fork()
+      scene.deviceWrites(page)
+      #expect(try scene.sight(of: scene.parent) == .original.withDeviceBytes)
+      #expect(try scene.sight(of: child) == (c.isPin ? .original : .original.withDeviceBytes))
+    }
+  }
+
+  @Test("S4: the child has gone, the parent stores, the device writes", arguments: ForkCase.all)
+  func s4(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      try scene.parent.fork().exit()
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      let parent = S.original.storing(1)
+      #expect(try scene.sight(of: scene.parent) == (c.isPin ? parent.withDeviceBytes : parent))
+    }
+  }
+
+  @Test("S5: the child has gone, the device writes, the parent reads", arguments: ForkCase.all)
+  func s5(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      try scene.parent.fork().exit()
+      scene.deviceWrites(page)
+      #expect(try scene.sight(of: scene.parent) == .original.withDeviceBytes)
+    }
+  }
+
+  @Test("S6: acquired for writing after fork: unshared first", arguments: ForkCase.all)
+  func s6(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let child = try scene.parent.fork()
+      let page = try scene.acquire(scene.parent, flags: .write)
+      scene.deviceWrites(page)
+      #expect(try scene.sight(of: scene.parent) == .original.withDeviceBytes)
+      #expect(try scene.sight(of: child) == .original)
+    }
+  }
+
+  @Test("S7: fork, acquire, fork again, store, device writes", arguments: ForkCase.all)
+  func s7(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let first = try scene.parent.fork()
+      let page = try scene.acquire(scene.parent, flags: .write)
+      let second = try scene.parent.fork()
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      let parent = S.original.storing(1)
+      #expect(try scene.sight(of: scene.parent) == (c.isPin ? parent.withDeviceBytes : parent))
+      #expect(try scene.sight(of: first) == .original)
+      #expect(try scene.sight(of: second) == (c.isPin ? .original : .original.withDeviceBytes))
+    }
+  }
+
+  @Test("S8: the child acquires for writing: the parent keeps its page", arguments: ForkCase.all)
+  func s8(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let child = try scene.parent.fork()
+      let page = try scene.acquire(child, flags: .write)
+      scene.deviceWrites(page)
+      #expect(try scene.sight(of: child) == .original.withDeviceBytes)
+      #expect(try scene.sight(of: scene.parent) == .original)
+    }
+  }
+
+  @Test("S9: has-pinned is not inherited: a grandchild shares", arguments: ForkCase.all)
+  func s9(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      try scene.acquire(scene.parent, flags: .write)
+      let child = try scene.parent.fork()
+      let grandchild = try child.fork()
+      #expect(unsafe cshims_mm_flags(child.mm.hot) & CSHIMS_MM_HAS_PINNED == 0)
+      #expect(child.page(at: scene.address) == grandchild.page(at: scene.address))
+      #expect(
+        (scene.parent.page(at: scene.address) == child.page(at: scene.address)) == !c.isPin)
+    }
+  }
+
+  @Test("S10: a read-only hold after fork, then the parent stores", arguments: ForkCase.all)
+  func s10(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let child = try scene.parent.fork()
+      let page = try scene.acquire(scene.parent, flags: [])
+      try scene.store(1, by: scene.parent)
+      // GET holds the shared page, which the store leaves; PIN unshared first.
+      #expect(scene.deviceReads(page) == (c.isPin ? .original.storing(1) : .original))
+      #expect(try scene.sight(of: child) == .original)
+    }
+  }
+
+  @Test("S11: a read-only hold before fork, then the parent stores", arguments: ForkCase.all)
+  func s11(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: [])
+      let child = try scene.parent.fork()
+      try scene.store(1, by: scene.parent)
+      #expect(scene.deviceReads(page) == (c.isPin ? .original.storing(1) : .original))
+      #expect(try scene.sight(of: child) == .original)
+    }
+  }
+
+  @Test("S12: dontFork leaves the page to the parent", arguments: ForkCase.all)
+  func s12(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      try scene.parent.advise(scene.address, length: .pages(1), .dontFork)
+      let child = try scene.parent.fork()
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      #expect(
+        try scene.sight(of: scene.parent) == .original.storing(1).withDeviceBytes)
+      #expect(throws: MemoryError(.badAddress, .notMapped, scene.address)) {
+        try child.read(1, at: scene.address)
+      }
+    }
+  }
+
+  @Test("S13: wipeOnFork: the child finds zeroes", arguments: ForkCase.all)
+  func s13(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      try scene.parent.advise(scene.address, length: .pages(1), .wipeOnFork)
+      let child = try scene.parent.fork()
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      #expect(
+        try scene.sight(of: scene.parent) == .original.storing(1).withDeviceBytes)
+      #expect(try scene.sight(of: child) == Sight(stored: 0, device: 0))
+    }
+  }
+
+  @Test("S14: a shared mapping is coherent whatever is held", arguments: ForkCase.all)
+  func s14(_ c: ForkCase) throws {
+    try Scene.run(c, sharing: .shared) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      let child = try scene.parent.fork()
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      let both = Sight.original.storing(1).withDeviceBytes
+      #expect(try scene.sight(of: scene.parent) == both)
+      #expect(try scene.sight(of: child) == both)
+      try scene.store(2, by: child)
+      #expect(try scene.sight(of: scene.parent) == both.storing(2))
+    }
+  }
+
+  @Test(
+    "S15, G-03: a child's reference never shows the parent's later secret", arguments: ForkCase.all)
+  func s15(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let child = try scene.parent.fork()
+      let page = try scene.acquire(child, flags: [])
+      try child.unmap(scene.address, length: .pages(1))
+      try scene.store(0x5e, by: scene.parent)
+      #expect(scene.deviceReads(page) == .original)
+      #expect(try scene.sight(of: scene.parent) == .original.storing(0x5e))
+    }
+  }
+
+  @Test(
+    "S16: what was held stays what it was when the child stores", arguments: ForkCase.all,
+    [true, false])
+  func s16(_ c: ForkCase, heldBeforeFork: Bool) throws {
+    try Scene.run(c) { scene in
+      var page: Page? = heldBeforeFork ? try scene.acquire(scene.parent, flags: []) : nil
+      let child = try scene.parent.fork()
+      if page == nil { page = try scene.acquire(scene.parent, flags: []) }
+      try scene.parent.unmap(scene.address, length: .pages(1))
+      try scene.store(3, by: child)
+      #expect(scene.deviceReads(try #require(page)) == .original)
+      #expect(try scene.sight(of: child) == .original.storing(3))
+    }
+  }
+
+  @Test(
+    "S18: a read-only hold of untouched memory is the zero page's", arguments: ForkCase.all,
+    [false, true])
+  func s18(_ c: ForkCase, longTerm: Bool) throws {
+    // LONGTERM needs PIN.
+    guard c.isPin || !longTerm else { return }
+    try Scene.run(c) { scene in
+      try scene.parent.advise(scene.address, length: .pages(1), .dontNeed)
+      let page = try scene.acquire(scene.parent, flags: longTerm ? .longTerm : [])
+      #expect(page.isZeroPage == !longTerm)
+      try scene.store(9, by: scene.parent)
+      #expect(scene.deviceReads(page).stored == (longTerm ? 9 : 0))
+    }
+  }
+
+  @Test(
+    "S19: 1,024 plain references look pinned once pins were ever taken", arguments: TrapTier.all,
+    [false, true])
+  func s19(_ tier: TrapTier, hasPinned: Bool) throws {
+    try Scene.run(ForkCase(hold: .reference, tier: tier)) { scene in
+      let page = try #require(scene.parent.page(at: scene.address))
+      if hasPinned { unsafe cshims_mm_set_flags(scene.parent.mm.hot, CSHIMS_MM_HAS_PINNED) }
+      try page.acquire(.reference, count: 1024)
+      defer { page.release(.reference, count: 1024) }
+      let child = try scene.parent.fork()
+      #expect((child.page(at: scene.address) == page) == !hasPinned)
+    }
+  }
+
+  @Test(
+    "S20: unmapped or dropped under a hold: a fresh page, D is lost", arguments: ForkCase.all,
+    [false, true])
+  func s20(_ c: ForkCase, unmaps: Bool) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      if unmaps {
+        try scene.parent.unmap(scene.address, length: .pages(1))
+        let again = try scene.parent.map(length: .pages(1), at: .fixed(scene.address))
+        #expect(again == scene.address)
+      } else {
+        try scene.parent.advise(scene.address, length: .pages(1), .dontNeed)
+      }
+      try scene.store(7, by: scene.parent)
+      scene.deviceWrites(page)
+      #expect(try scene.sight(of: scene.parent) == Sight(stored: 7, device: 0))
+      #expect(page.mapCount == 0 && !page.isFree)
+      scene.releaseAll()
+      #expect(page.isFree)
+    }
+  }
+
+  @Test("S21: read-only and back keeps the held page", arguments: ForkCase.all)
+  func s21(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      try scene.parent.protect(scene.address, length: .pages(1), .readOnly)
+      try scene.parent.protect(scene.address, length: .pages(1), .readWrite)
+      try scene.store(4, by: scene.parent)
+      #expect(scene.deviceReads(page) == .original.storing(4))
+    }
+  }
+
+  @Test(
+    "S22: the last mapper's read-only pin makes the page its own without a copy",
+    arguments: TrapTier.all)
+  func s22(_ tier: TrapTier) throws {
+    try Scene.run(ForkCase(hold: .pin, tier: tier)) { scene in
+      let before = try #require(scene.parent.page(at: scene.address))
+      try scene.parent.fork().exit()
+      #expect(!before.isAnonymousExclusive)
+      let page = try scene.acquire(scene.parent, flags: [])
+      #expect(page == before && page.isAnonymousExclusive)
+    }
+  }
+
+  @Test(
+    "S24: no frame for the eager copy: fork fails, the parent is as before", arguments: ForkCase.all
+  )
+  func s24(_ c: ForkCase) throws {
+    try Scene.run(c, capacity: .pages(1)) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      #expect(scene.memory.freeFrameCount == 0)
+      if c.isPin {
+        #expect(throws: MemoryError(.outOfMemory, .framesExhausted, scene.address)) {
+          try scene.parent.fork()
+        }
+        try scene.store(1, by: scene.parent)
+        scene.deviceWrites(page)
+        #expect(
+          try scene.sight(of: scene.parent) == .original.storing(1).withDeviceBytes)
+        #expect(page.mapCount == 1)
+      } else {
+        let child = try scene.parent.fork()
+        #expect(child.page(at: scene.address) == page)
+      }
+    }
+  }
+
+  @Test("S25: no pin left: shared, although pins were taken once", arguments: ForkCase.all)
+  func s25(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let page = try scene.acquire(scene.parent, flags: .write)
+      scene.releaseAll()
+      let child = try scene.parent.fork()
+      #expect(child.page(at: scene.address) == page)
+    }
+  }
+
+  @Test(
+    "S17, G4: pins that race with fork are taken before or after it", arguments: TrapTier.testable)
+  func s17(_ tier: TrapTier) throws {
+    try withMachine(capacity: .mebibytes(16), tier: tier) { memory in
+      let parent = try AddressSpace(memory: memory)
+      defer { parent.exit() }
+      let count = 64
+      let start = try parent.map(length: .pages(count))
+      try parent.advise(start, length: .pages(count), .populateWrite)
+      // Two threads pin, check that their pages stay theirs, and unpin; one forks.
+      onThreads(3) { thread in
+        if thread == 0 {
+          for _ in 0..<60 { (try? parent.fork())?.exit() }
+          return
+        }
+        guard var list = try? PageBuffer(capacity: count) else { return }
+        for round in 0..<400 {
+          guard
+            let result = try? parent.pinUserPagesFast(
+              start, count: count, flags: .write, into: &list)
+          else { continue }
+          #expect(result.pageCount == count)
+          let probe = (round &* 7) % count
+          let page = list[probe]
+          // G1 and G2: pinned, exclusive, and still what the parent maps.
+          #expect(page?.isAnonymousExclusive == true)
+          #expect(parent.page(at: start + .pages(probe)) == page)
+          unpinUserPages(&list)
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,119 @@
+//===----------------------------------------------------------------------===//
+// Semantics C.8: pins that may be held for ever. Nothing migrates pages yet, so
+// a page that must stay movable is refused as after a failed migration.
+//===----------------------------------------------------------------------===//
+
+import AddressSpaces
+import CShims
+import GUP
+import PageFrames
+import Testing
+
+@Suite("C.8: LONGTERM")
+struct LongTermTests {
+  @Test(
+    "C.8: pages that may stay where they are are pinned by the walk",
+    arguments: [GUPFlags(), .write])
+  func pinnable(flags: GUPFlags) throws {
+    try withSandbox { box in
+      let start = try box.mapWritten(pages: 5)
+      let long = flags.union(.longTerm)
+      #expect(try box.take(.pinUserPagesFastOnly, start, 5, long).pageCount == 5)
+      box.release(.pinUserPagesFastOnly, 5)
+    }
+  }
+
+  @Test("C.8: the walk refuses a movable page and keeps what it has")
+  func walkRefuses() throws {
+    try withSandbox { box in
+      let start = try box.mapWritten(pages: 5)
+      let movable = try box.page(start + .pages(2))
+      box.setFlags(movable, CSHIMS_PAGE_MOVABLE)
+      #expect(try box.take(.pinUserPagesFastOnly, start, 5, .longTerm).pageCount == 2)
+      box.release(.pinUserPagesFastOnly, 2)
+      #expect(try box.take(.pinUserPagesFastOnly, start, 5, .write).pageCount == 5)
+      box.release(.pinUserPagesFastOnly, 5)
+      let result = try box.take(.pinUserPagesFast, start, 5, .longTerm)
+      let stop = MemoryError(.outOfMemory, .movablePage, start + .pages(2))
+      #expect(result == GUPResult(pageCount: 2, stop: stop))
+      box.release(.pinUserPagesFast, 2)
+    }
+  }
+
+  @Test("C.8: a movable page anywhere unpins all of the slow path's pages, slots emptied")
+  func allOrNothing() throws {
+    try withSandbox { box in
+      let start = try box.mapWritten(pages: 100)
+      let movable = try box.page(start + .pages(90))
+      box.setFlags(movable, CSHIMS_PAGE_MOVABLE)
+      let error = box.refusal(.pinUserPages, start, 100, [.longTerm, .write])
+      #expect(error == MemoryError(.outOfMemory, .movablePage, start + .pages(90)))
+      for i in 0..<100 {
+        #expect(box.taken(i) == nil)
+        #expect(try box.page(start + .pages(i)).referenceCount == 1)
+      }
+      #expect(box.memory.counters.pinsAcquired == 0)
+      box.clearFlags(movable, CSHIMS_PAGE_MOVABLE)
+      #expect(try box.take(.pinUserPages, start, 100, [.longTerm, .write]).pageCount == 100)
+      box.release(.pinUserPages, 100)
+    }
+  }
+
+  @Test(
+    "C.8, G-05: a long pin for reading breaks sharing of the zero page first",
+    arguments: [Entry.pinUserPagesFast, .pinUserPages])
+  func zeroPage(entry: Entry) throws {
+    try withSandbox { box in
+      let start = try box.map(pages: 2)
+      try box.load(start, pages: 1)
+      #expect(try box.take(entry, start, 2, .longTerm).pageCount == 2)
+      for i in 0..<2 {
+        let page = try #require(box.taken(i))
+        #expect(!page.isZeroPage)
+        #expect(page.isAnonymousExclusive)
+        #expect(page.referenceCount == 1 + 1024)
+      }
+      box.release(entry, 2)
+      // The program's later store goes where the pin looks.
+      let pinned = try box.page(start)
+      try box.store(start, pages: 1)
+      #expect(try box.page(start) == pinned)
+    }
+  }
+
+  @Test(
+    "C.8: without LONGTERM the zero page is good enough",
+    arguments: [Entry.pinUserPagesFast, .pinUserPages])
+  func zeroPageShortTerm(entry: Entry) throws {
+    try withSandbox { box in
+      let start = try box.map(pages: 1)
+      #expect(try box.take(entry, start, 1).pageCount == 1)
+      #expect(box.taken(0) == box.memory.zeroPage)
+      box.release(entry, 1)
+    }
+  }
+
+  @Test("C.8, C.3: NOFAULT and LONGTERM leave the zero page alone and say why")
+  func zeroPageNoFault() throws {
+    try withSandbox { box in
+      let start = try box.map(pages: 1)
+      try box.load(start, pages: 1)
+      let error = box.refusal(.pinUserPagesFast, start, 1, [.longTerm, .noFault])
+      #expect(error == MemoryError(.badAddress, .breakingSharingForbidden, start))
+    }
+  }
+
+  @Test("C.8: shared memory is not copy-on-write: read-only long pins take its own pages")
+  func sharedMemory() throws {
+    try withSandbox { box in
+      let start = try box.mapWritten(pages: 2, .shared)
+      try box.space.protect(start, length: .pages(2), .readOnly)
+      let page = try box.page(start)
+      // Without the area the walk cannot know that, and leaves it.
+      #expect(try box.take(.pinUserPagesFastOnly, start, 2, .longTerm).pageCount == 0)
+      #expect(try box.take(.pinUserPagesFast, start, 2, .longTerm).pageCount == 2)
+      #expect(box.taken(0) == page)
+      box.release(.pinUserPagesFast, 2)
+    }
+  }
+}
