@@ -15,7 +15,7 @@ let settings: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 
-let rooms = ["Events", "PageFrames", "AddressSpaces", "GUP"]
+let rooms = ["Events", "PageFrames", "AddressSpaces", "GUP", "PageExtraction", "DMA"]
 
 func asTargets(_ names: [String]) -> [Target.Dependency] {
   names.map { .target(name: $0) }
@@ -35,7 +35,7 @@ func tests(_ name: String, of rooms: [String]) -> Target {
 let package = Package(
   name: "swift-gup",
   products: [
-    .library(name: "SwiftGUP", targets: rooms),
+    .library(name: "SwiftGUP", targets: ["SwiftGUP"] + rooms),
   ],
   targets: [
     .target(
@@ -52,6 +52,9 @@ let package = Package(
     room("PageFrames", above: ["Events"]),
     room("AddressSpaces", above: ["Events", "PageFrames"]),
     room("GUP", above: ["Events", "PageFrames", "AddressSpaces"]),
+    room("PageExtraction", above: ["Events", "PageFrames", "AddressSpaces", "GUP"]),
+    room("DMA", above: ["Events", "PageFrames", "AddressSpaces", "GUP", "PageExtraction"]),
+    room("SwiftGUP", above: rooms),
 
     // The hosted rooms.
     room("HostKernel", above: []),
@@ -75,12 +78,28 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["CShims"] + asTargets(rooms),
       path: "Tests/TestSupport", swiftSettings: settings),
+    .target(
+      name: "ExtractionModel", dependencies: ["TestSupport"] + asTargets(rooms),
+      path: "Tests/ExtractionModel", swiftSettings: settings),
+    .executableTarget(
+      name: "iterator-fuzz", dependencies: ["ExtractionModel", "TestSupport"],
+      path: "Tests/IteratorFuzz", swiftSettings: settings),
     tests("PageFramesTests", of: ["Events", "PageFrames"]),
     tests("AddressSpacesTests", of: ["Events", "PageFrames", "AddressSpaces"]),
     tests("GUPTests", of: ["Events", "PageFrames", "AddressSpaces", "GUP"]),
+    tests("PageExtractionTests", of: rooms + ["SwiftGUP", "ExtractionModel"]),
+    tests("DMATests", of: rooms),
     tests("EventsTests", of: ["Events", "PageFrames", "AddressSpaces"]),
     tests("HostKernelTests", of: ["HostKernel"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11
 )
+
+// The fuzzer's entry is no program without libFuzzer, so it is built on request.
+if Context.environment["GUP_FUZZER"] == "1" {
+  package.targets.append(
+    .executableTarget(
+      name: "iterator-fuzzer", dependencies: ["ExtractionModel"], path: "Tests/IteratorFuzzer",
+      swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]))
+}

@@ -14,10 +14,11 @@
 // Booting touches no descriptor: a 4 MiB block that nobody has asked for yet is
 // free without standing in a list. One bit a block says that it has been seen.
 //
-// "Any" frame comes from the highest block that nobody has asked for yet, in
-// ascending order within it, so that copies made in order are consecutive;
-// exact frames from wherever the caller says. Areas take their spans from the
-// low end, so copies stay out of their way. A preference, never a promise.
+// "Any" frame comes from the smallest listed block that is large enough, so that
+// frames which were freed are used again before the host has to give memory;
+// when none is listed, from the highest block that nobody has asked for yet.
+// Within a block frames come in ascending order, so copies made in order are
+// consecutive. Exact frames come from wherever the caller says.
 //===----------------------------------------------------------------------===//
 
 internal import CShims

@@ -14,6 +14,7 @@ internal import Events
 /// are their taker's. Laid out as a C array of page pointers, so `baseAddress`
 /// goes wherever a `struct page **` is wanted. Not thread-safe: one owner.
 @safe
+@frozen
 public struct PageBuffer: ~Copyable {
   /// The first of `capacity` slots; never nil, also when `capacity` is 0.
   public let baseAddress: UnsafeMutablePointer<Page?>
@@ -63,6 +64,13 @@ public struct PageBuffer: ~Copyable {
   }
 
   deinit { unsafe cshims_free(baseAddress) }
+
+  /// Gives the memory away: the caller frees it by `cshims_free`.
+  package consuming func relinquish() -> UnsafeMutablePointer<Page?> {
+    let slots = unsafe baseAddress
+    discard self
+    return unsafe slots
+  }
 
   /// The page in a slot that is in use; nil where a release call is to skip it.
   @inlinable

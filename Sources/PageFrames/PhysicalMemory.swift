@@ -273,7 +273,7 @@ extension PhysicalMemory {
   }
 
   /// Makes the `countdown`-th passage of a failure point from now fail; 0
-  /// disarms it. Passages are counted while any point is armed.
+  /// disarms it. A point counts its passages while it is armed.
   public func arm(_ point: FailurePoint, countdown: Int) {
     unsafe cshims_failure_point_arm(machine.header, point.rawValue, UInt64(max(0, countdown)))
   }

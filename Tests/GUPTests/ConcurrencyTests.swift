@@ -31,11 +31,15 @@ struct ConcurrencyTests {
     let memory = try PhysicalMemory(capacity: .mebibytes(16), trapTier: .none)
     let space = try AddressSpace(memory: memory)
     let start = try space.map(length: .pages(Self.pages))
+    try space.advise(start, length: .pages(Self.pages), .populateWrite)
     let stop = Atomic(false)
     let taken = Atomic(0)
     let wrong = Atomic(0)
     onThreads(5) { number in
       if number == 4 {
+        // Not before the others have begun: a walk that may not fall back finds
+        // nothing once all is unmapped.
+        while taken.load(ordering: .relaxed) == 0 {}
         var random = SeededRandom(stream: 4)
         for _ in 0..<Self.rounds {
           let first = random.below(Self.pages)
