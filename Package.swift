@@ -36,6 +36,11 @@ let package = Package(
   name: "swift-gup",
   products: [
     .library(name: "SwiftGUP", targets: ["SwiftGUP"] + rooms),
+    .executable(name: "gupctl", targets: ["gupctl"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/ordo-one/TextTable", from: "0.0.2"),
   ],
   targets: [
     .target(
@@ -58,6 +63,14 @@ let package = Package(
 
     // The hosted rooms.
     room("HostKernel", above: []),
+    .executableTarget(
+      name: "gupctl",
+      dependencies: [
+        "CShims", "SwiftGUP", "HostKernel",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "TextTable", package: "TextTable"),
+      ],
+      swiftSettings: settings),
 
     // What tests of faults run in a process of its own.
     .target(
@@ -91,6 +104,7 @@ let package = Package(
     tests("DMATests", of: rooms),
     tests("EventsTests", of: ["Events", "PageFrames", "AddressSpaces"]),
     tests("HostKernelTests", of: ["HostKernel"]),
+    tests("gupctlTests", of: []),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

@@ -1,0 +1,80 @@
+//===----------------------------------------------------------------------===//
+// gupctl bench: its arguments and their checks. Bench.swift measures,
+// Contenders.swift and HostContenders.swift are what is measured, and
+// BenchReport.swift prints.
+//===----------------------------------------------------------------------===//
+
+import ArgumentParser
+import HostKernel
+import SwiftGUP
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "Measure pin, get, unpin and extract beside a C loop and the host kernel.",
+    discussion: """
+      Three columns, in nanoseconds per 4 KiB page: 'ours' is this library, 'roofline' a C loop \
+      over the same page tables, descriptors and lists that does what a pin cannot do without, \
+      and 'host' the running kernel pinning (io_uring registered buffers) or taking references \
+      (vmsplice) on as many 4 KiB pages of its own. All are measured in turn in every round; \
+      figures are medians over the rounds, and a ratio is the median of the rounds' ratios. \
+      Ratios are what compares between machines and days.
+
+      Rows: pin and unpin, get and put, each alone and as a pair; extract (which makes its list) \
+      and extract-list (into the caller's), beside 'gup', the pin call inside them.
+      """)
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp(
+      "Pages per call, each 1 to \(limit) (default: 1,16,256,4096; 65536 is 256 MiB).",
+      valueName: "n,n,…"))
+  var pages: PageCounts?
+
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Rounds, 1 to 10000 (default: 101; quick: 11).", valueName: "n"))
+  var rounds: Int?
+
+  @Flag(help: "Fewer rounds, and no more than 256 pages.")
+  var quick = false
+
+  @Flag(
+    help: """
+      Print one JSON array of objects: name, pages, and ours, roofline, host, gup in ns per page \
+      (null where not measured; why says why).
+      """)
+  var json = false
+
+  /// What io_uring pins at once: 1 GiB.
+  private static let limit = 1 << 18
+
+  func validate() throws {
+    for count in pages?.values ?? [] where !(1...Self.limit ~= count) {
+      throw ValidationError("--pages must be 1 to \(Self.limit), not \(count).")
+    }
+    if let rounds, !(1...10_000 ~= rounds) {
+      throw ValidationError("--rounds must be 1 to 10000, not \(rounds).")
+    }
+  }
+
+  func run() throws {
+    #if DEBUG
+      Terminal.writeError(
+        "Warning: this is a debug build; figures mean something with 'swift run -c release'.\n")
+    #endif
+    let sizes = pages?.values ?? (quick ? [1, 16, 256] : [1, 16, 256, 4096])
+    let rounds = rounds ?? (quick ? 11 : 101)
+    var progress = ProgressBar()
+    let bench = try Bench(largest: sizes.max() ?? 1)
+    var rows: [BenchRow] = []
+    for (index, size) in sizes.enumerated() {
+      rows += try bench.measure(pages: size, rounds: rounds) { round in
+        progress.show(index * rounds + round, of: sizes.count * rounds, unit: .steps)
+      }
+    }
+    progress.clear()
+    try bench.checkThatNothingIsHeld()
+    if json { try printJSON(rows) } else { BenchReport(rows: rows, rounds: rounds).print() }
+  }
+}

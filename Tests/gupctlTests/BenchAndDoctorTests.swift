@@ -1,0 +1,109 @@
+//===----------------------------------------------------------------------===//
+// gupctl bench and doctor: the shape of what they print. What they measure and
+// find is this machine's affair.
+//===----------------------------------------------------------------------===//
+
+import Foundation
+import Testing
+
+/// What `bench --json` prints, one object of it.
+struct BenchJSON: Decodable {
+  let name: String
+  let pages: Int
+  let ours: Double?
+  let roofline: Double?
+  let host: Double?
+  let gup: Double?
+  let oursToRoofline: Double?
+  let oursToGUP: Double?
+  let hostToOurs: Double?
+  let why: String?
+}
+
+extension GupctlTests {
+  @Suite("bench")
+  struct Bench {
+    static let names = [
+      "pin-4k", "unpin-4k", "pin-unpin-4k", "get-4k", "put-4k", "get-put-4k", "extract-4k",
+      "extract-release-4k", "extract-list-4k",
+    ]
+
+    @Test("Every row has its figures, and says why where it has none")
+    func json() throws {
+      let outcome = try gupctl(["bench", "--pages", "1,16,300", "--rounds", "2", "--json"])
+      try #require(outcome.status == 0, "\(outcome.errors)")
+      let rows = try outcome.json(as: [BenchJSON].self)
+      #expect(rows.map(\.name) == Self.names + Self.names + Self.names)
+      #expect(rows.enumerated().allSatisfy { $1.pages == [1, 16, 300][$0 / Self.names.count] })
+      for row in rows {
+        #expect(try #require(row.ours) > 0)
+        #expect(try #require(row.roofline) > 0)
+        #expect(try #require(row.oursToRoofline) > 0)
+        #expect((row.gup != nil) == row.name.hasPrefix("extract"))
+        #expect((row.gup != nil) == (row.oursToGUP != nil))
+        #expect((row.host != nil) == (row.hostToOurs != nil))
+        #expect((row.host == nil) == (row.why != nil))
+      }
+      // Null is spelled out: every object has every key.
+      let objects = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8))
+      let keys = Set((objects as? [[String: Any]] ?? []).map { $0.keys.sorted() })
+      #expect(keys.count == 1)
+    }
+
+    @Test("The table has the columns that its readers know")
+    func table() throws {
+      let outcome = try gupctl(["bench", "--quick", "--rounds", "1"])
+      try #require(outcome.status == 0, "\(outcome.errors)")
+      let header = outcome.output.split(separator: "\n").first { $0.hasPrefix("name") }
+      #expect(
+        header?.split(separator: " ") == [
+          "name", "pages", "ours", "roofline", "gup", "host", "ours/roofline", "ours/gup",
+          "host/ours",
+        ])
+      for name in Self.names { #expect(outcome.output.contains("\n\(name) ")) }
+    }
+  }
+
+  @Suite("doctor")
+  struct Doctor {
+    struct Item: Decodable {
+      let name: String
+      let available: Bool
+      let value: String
+      let costOfLack: String
+    }
+
+    @Test("Says what is there, and of what is not, what it costs")
+    func findings() throws {
+      let text = try gupctl(["doctor"])
+      let json = try gupctl(["doctor", "--json"])
+      #expect(text.status == 0 && json.status == 0)
+      let items = try json.json(as: [Item].self)
+      for name in [
+        "fault trap", "vm.unprivileged_userfaultfd", "io_uring registered buffers", "pagemap",
+        "RLIMIT_MEMLOCK", "vm.max_map_count", "huge pages, private",
+      ] {
+        #expect(items.contains { $0.name == name })
+      }
+      for item in items {
+        #expect(text.output.contains(item.name))
+        if !item.available { #expect(text.output.contains(item.costOfLack)) }
+      }
+    }
+  }
+
+  @Suite("Help")
+  struct Help {
+    @Test(
+      "Help is there for the asking and ends well",
+      arguments: [
+        ["--help"], [], ["help"], ["extract", "-h"], ["bench", "--help"], ["doctor", "--help"],
+      ])
+    func help(arguments: [String]) throws {
+      let outcome = try gupctl(arguments)
+      #expect(outcome.status == 0)
+      #expect(outcome.output.contains("USAGE: gupctl"))
+      #expect(outcome.errors == "")
+    }
+  }
+}
