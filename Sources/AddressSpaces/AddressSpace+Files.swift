@@ -88,19 +88,10 @@ extension MM {
   /// Moves the dirty bits of a range to its pages, and write-protects them so
   /// that the next store is heard of.
   private func cleanEntries(_ start: UInt64, _ end: UInt64) {
-    var address = start
-    while address < end {
-      let stop = Self.tableEnd(address, end)
-      if let entries = unsafe entry(at: address) {
-        for i in 0..<Int((stop - address) >> 12) {
-          let value = unsafe cshims_pte_load(entries + i)
-          guard value & CSHIMS_PTE_DIRTY != 0 else { continue }
-          machine.page(Self.frame(of: value)).markDirty()
-          unsafe _ = cshims_pte_exchange(
-            entries + i, value & ~(CSHIMS_PTE_WRITE | CSHIMS_PTE_DIRTY))
-        }
-      }
-      address = stop
+    unsafe forEachEntry(start, end) { entry, value in
+      guard value & CSHIMS_PTE_DIRTY != 0 else { return }
+      machine.page(Self.frame(of: value)).markDirty()
+      unsafe _ = cshims_pte_exchange(entry, value & ~(CSHIMS_PTE_WRITE | CSHIMS_PTE_DIRTY))
     }
     followTable(start, end)
   }

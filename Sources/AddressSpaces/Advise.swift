@@ -114,18 +114,9 @@ extension MM {
 
   /// Clears the dirty bits: without a later store the bytes may go.
   private func forgetDirty(_ start: UInt64, _ end: UInt64) {
-    var address = start
-    while address < end {
-      let stop = Self.tableEnd(address, end)
-      if let entries = unsafe entry(at: address) {
-        for i in 0..<Int((stop - address) >> 12) {
-          let value = unsafe cshims_pte_load(entries + i)
-          if value & CSHIMS_PTE_DIRTY != 0 {
-            unsafe _ = cshims_pte_exchange(entries + i, value & ~CSHIMS_PTE_DIRTY)
-          }
-        }
-      }
-      address = stop
+    unsafe forEachEntry(start, end) { entry, value in
+      guard value & CSHIMS_PTE_DIRTY != 0 else { return }
+      unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_DIRTY)
     }
   }
 

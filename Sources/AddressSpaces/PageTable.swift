@@ -49,6 +49,25 @@ extension MM {
     min(end, (address | ((1 << UInt64(CSHIMS_PMD_SHIFT)) - 1)) + 1)
   }
 
+  /// Calls `body` with each entry of [start, end) that is not empty and with what
+  /// it holds, in address order. Tables that do not exist are stepped over.
+  @inline(__always)
+  func forEachEntry(
+    _ start: UInt64, _ end: UInt64, _ body: (UnsafeMutablePointer<cshims_pte>, UInt64) -> Void
+  ) {
+    var address = start
+    while address < end {
+      let stop = Self.tableEnd(address, end)
+      if let entries = unsafe entry(at: address) {
+        for i in 0..<Int((stop - address) >> 12) {
+          let value = unsafe cshims_pte_load(entries + i)
+          if value != 0 { unsafe body(entries + i, value) }
+        }
+      }
+      address = stop
+    }
+  }
+
   /// The entry that shows `frame`; without `accessible` it only remembers it, as
   /// in an area without any permission.
   static func entryValue(

@@ -54,22 +54,13 @@ extension MM {
 
   private func protectEntries(_ start: UInt64, _ end: UInt64, _ flags: AreaFlags) {
     let accessible = !flags.access.isEmpty
-    var address = start
-    while address < end {
-      let stop = Self.tableEnd(address, end)
-      if let entries = unsafe entry(at: address) {
-        for i in 0..<Int((stop - address) >> 12) {
-          let value = unsafe cshims_pte_load(entries + i)
-          guard value != 0 else { continue }
-          var changed = value & ~(CSHIMS_PTE_WRITE | CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
-          changed |= accessible ? CSHIMS_PTE_PRESENT : CSHIMS_PTE_PROTNONE
-          if accessible, flags.contains(.write), mayWriteAtOnce(value, flags) {
-            changed |= CSHIMS_PTE_WRITE
-          }
-          if changed != value { unsafe _ = cshims_pte_exchange(entries + i, changed) }
-        }
+    unsafe forEachEntry(start, end) { entry, value in
+      var changed = value & ~(CSHIMS_PTE_WRITE | CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
+      changed |= accessible ? CSHIMS_PTE_PRESENT : CSHIMS_PTE_PROTNONE
+      if accessible, flags.contains(.write), mayWriteAtOnce(value, flags) {
+        changed |= CSHIMS_PTE_WRITE
       }
-      address = stop
+      if changed != value { unsafe _ = cshims_pte_exchange(entry, changed) }
     }
   }
 

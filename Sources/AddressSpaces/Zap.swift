@@ -16,19 +16,9 @@ extension MM {
   /// Returns whether there was any. Under the mmap lock.
   private func retireEntries(_ start: UInt64, _ end: UInt64) -> Bool {
     var any = false
-    var address = start
-    while address < end {
-      let stop = Self.tableEnd(address, end)
-      if let entries = unsafe entry(at: address) {
-        for i in 0..<Int((stop - address) >> 12) {
-          let value = unsafe cshims_pte_load(entries + i)
-          guard value != 0 else { continue }
-          any = true
-          unsafe _ = cshims_pte_exchange(
-            entries + i, value & ~CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
-        }
-      }
-      address = stop
+    unsafe forEachEntry(start, end) { entry, value in
+      any = true
+      unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
     }
     return any
   }
@@ -36,24 +26,13 @@ extension MM {
   /// Clears retired entries and drops what they held.
   private func dropEntries(_ start: UInt64, _ end: UInt64) {
     var batch = FrameBatch(machine)
-    var address = start
-    while address < end {
-      let stop = Self.tableEnd(address, end)
-      if let entries = unsafe entry(at: address) {
-        for i in 0..<Int((stop - address) >> 12) {
-          let value = unsafe cshims_pte_load(entries + i)
-          guard value != 0 else { continue }
-          unsafe cshims_pte_store(entries + i, 0)
-          guard value & CSHIMS_PTE_SPECIAL == 0 else { continue }
-          let page = machine.page(Self.frame(of: value))
-          if value & CSHIMS_PTE_DIRTY != 0, page.flags & CSHIMS_PAGE_CACHE != 0 {
-            page.markDirty()
-          }
-          unsafe _ = cshims_page_map_fetch_sub(page.descriptor, 1)
-          batch.dropReference(page, call: "zap_pte_range")
-        }
-      }
-      address = stop
+    unsafe forEachEntry(start, end) { entry, value in
+      unsafe cshims_pte_store(entry, 0)
+      guard value & CSHIMS_PTE_SPECIAL == 0 else { return }
+      let page = machine.page(Self.frame(of: value))
+      if value & CSHIMS_PTE_DIRTY != 0, page.flags & CSHIMS_PAGE_CACHE != 0 { page.markDirty() }
+      unsafe _ = cshims_page_map_fetch_sub(page.descriptor, 1)
+      batch.dropReference(page, call: "zap_pte_range")
     }
     batch.flush()
   }
