@@ -35,6 +35,18 @@ typedef struct cshims_xarray {
   void *arena;
 } cshims_xarray;
 
+// The writer's words are changed by functions, so that Swift takes no access to
+// the whole struct that readers look at meanwhile.
+
+/// Numbers the next tie of slots.
+static inline uint64_t cshims_xarray_next_tie(cshims_xarray *array) { return ++array->ties; }
+static inline uint64_t cshims_xarray_detached(const cshims_xarray *array) {
+  return array->detached;
+}
+static inline void cshims_xarray_set_detached(cshims_xarray *array, uint64_t node) {
+  array->detached = node;
+}
+
 static inline uint64_t cshims_xarray_head_load(const cshims_xarray *array) {
   return atomic_load_explicit(&array->head, memory_order_acquire);
 }

@@ -231,8 +231,8 @@ extension XArray {
   /// Replaces `span` slots from `offset` by one entry.
   private func fill(_ node: Node, _ offset: Int, _ span: Int, _ entry: XArrayEntry) {
     var gone = 0
-    unsafe header.pointee.ties += 1
-    let sibling = unsafe XArrayEntry.sibling(of: offset, tie: header.pointee.ties)
+    let tie = unsafe cshims_xarray_next_tie(header)
+    let sibling = XArrayEntry.sibling(of: offset, tie: tie)
     for place in offset..<(offset + span) {
       let old = unsafe XArray.slot(node, place)
       unsafe XArray.set(node, place, place == offset ? entry : sibling)
@@ -272,17 +272,17 @@ extension XArray {
       } else if entry.isPresent && !entry.isSibling {
         present += 1
       }
-      let next = unsafe offset == 0 ? header.pointee.detached : 0
+      let next = unsafe offset == 0 ? cshims_xarray_detached(header) : 0
       unsafe XArray.set(node, offset, .detached(next: next))
     }
-    unsafe header.pointee.detached = UInt64(UInt(bitPattern: node))
+    unsafe cshims_xarray_set_detached(header, UInt64(UInt(bitPattern: node)))
     return present
   }
 
   private func freeDetached() {
-    while unsafe header.pointee.detached != 0 {
-      let node = unsafe XArray.node(at: header.pointee.detached)
-      unsafe header.pointee.detached = XArray.slot(node, 0).word & ~511
+    while unsafe cshims_xarray_detached(header) != 0 {
+      let node = unsafe XArray.node(at: cshims_xarray_detached(header))
+      unsafe cshims_xarray_set_detached(header, XArray.slot(node, 0).word & ~511)
       unsafe freeNode(node)
     }
   }
