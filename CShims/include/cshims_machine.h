@@ -79,7 +79,8 @@ typedef struct cshims_machine {
   void *spans;
   void *mappings;
   int32_t memfd;
-  int32_t reserved;
+  /// How copy-on-write is decided: bits of MemoryPolicy.
+  _Atomic(uint32_t) policy;
   /// Failure points and the event sink are off as long as this is zero.
   _Atomic(uint32_t) instrumented;
   /// The dialect that iterators of this machine follow unless told otherwise.
@@ -94,6 +95,13 @@ static inline uint32_t cshims_default_dialect(const cshims_machine *machine) {
 }
 static inline void cshims_default_dialect_set(cshims_machine *machine, uint32_t dialect) {
   atomic_store_explicit(&machine->default_dialect, dialect, memory_order_relaxed);
+}
+
+static inline uint32_t cshims_policy(const cshims_machine *machine) {
+  return atomic_load_explicit(&machine->policy, memory_order_relaxed);
+}
+static inline void cshims_policy_set(cshims_machine *machine, uint32_t policy) {
+  atomic_store_explicit(&machine->policy, policy, memory_order_relaxed);
 }
 
 static inline cshims_machine *cshims_machine_of(const cshims_page *page) {

@@ -249,9 +249,8 @@ extension MM {
     let page = machine.page(Self.frame(of: value))
     if value & CSHIMS_PTE_SPECIAL == 0, page.isAnonymous {
       // Row 1: ours alone. Row 2: only our mapping holds it, so it becomes so.
-      // Never by map count: any GET, PIN or pipe keeps the old bytes (G-03).
       let exclusive = page.isAnonymousExclusive
-      if unsafe exclusive || cshims_page_ref_load(page.descriptor) == 1 {
+      if exclusive || isOnlyHeldHere(page) {
         if !exclusive {
           unsafe _ = cshims_page_set_flags(page.descriptor, CSHIMS_PAGE_ANON_EXCLUSIVE)
         }
@@ -264,6 +263,13 @@ extension MM {
       }
     }
     return unsafe copyPage(address, entry, value, area, writable: writable, dirty: write)
+  }
+
+  /// Row 2's question. Never by map count: any GET, PIN or pipe keeps the old
+  /// bytes (G-03). The policy that counts mappings is there to show why.
+  private func isOnlyHeldHere(_ page: Page) -> Bool {
+    if machine.policy.contains(.reuseByMappingCount) { return page.mapCount == 1 }
+    return unsafe cshims_page_ref_load(page.descriptor) == 1
   }
 
   /// Row 4: a page of one's own with the same bytes; the old one loses this

@@ -148,7 +148,7 @@ extension MM {
       return .done
     }
     let page = machine.page(Self.frame(of: value))
-    if page.isAnonymous, page.isAnonymousExclusive, parentHasPinned, page.mayBePinned {
+    if page.isAnonymous, page.isAnonymousExclusive, staysWithParent(page, parentHasPinned) {
       return unsafe copyAtOnce(value, to: entry, at: address, area)
     }
     // Shared from now on: neither side may store without a fault, and neither
@@ -160,6 +160,14 @@ extension MM {
     if protected != value { unsafe _ = cshims_pte_exchange(source, protected) }
     unsafe cshims_pte_store(entry, protected)
     return .done
+  }
+
+  /// Is an exclusive page left to the parent, so that the child needs a copy?
+  private func staysWithParent(_ page: Page, _ parentHasPinned: Bool) -> Bool {
+    let policy = machine.policy
+    if policy.contains(.shareAtFork) { return false }
+    if parentHasPinned, page.mayBePinned { return true }
+    return policy.contains(.copyReferencedAtFork) && page.referenceCount > page.mapCount
   }
 
   /// The child's own copy of a page that a device may be using; the parent's

@@ -88,6 +88,6 @@ extension FastWalk {
     return entry & CSHIMS_PTE_WRITE != 0
       || !mustUnshare(
         flags, isAnonymous: isAnonymous, isExclusive: own & CSHIMS_PAGE_ANON_EXCLUSIVE != 0,
-        isCopyOnWrite: nil)
+        isCopyOnWrite: nil, unsafe Machine(machine))
   }
 }

@@ -3,6 +3,7 @@
 //===----------------------------------------------------------------------===//
 
 internal import CShims
+internal import PageFrames
 
 /// Must sharing be broken before a page behind a read-only entry is pinned
 /// (gup_must_unshare, semantics C.3)?
@@ -10,12 +11,14 @@ internal import CShims
 /// - Parameters:
 ///   - isCopyOnWrite: whether the area is private and may be written; nil where
 ///     the walk holds no lock and knows no area.
+///   - machine: whose policy may forbid it; asked last, since it rarely matters.
 func mustUnshare(
-  _ flags: GUPFlags, isAnonymous: Bool, isExclusive: Bool, isCopyOnWrite: Bool?
+  _ flags: GUPFlags, isAnonymous: Bool, isExclusive: Bool, isCopyOnWrite: Bool?,
+  _ machine: Machine
 ) -> Bool {
   // A plain reference may see a later copy left behind: that is its contract.
   guard flags.contains(.pin), !flags.contains(.write) else { return false }
-  if isAnonymous { return !isExclusive }
   // Others' pages stay right for as long as one transfer, not for ever.
-  return flags.contains(.longTerm) && (isCopyOnWrite ?? true)
+  let must = isAnonymous ? !isExclusive : flags.contains(.longTerm) && (isCopyOnWrite ?? true)
+  return must && !machine.policy.contains(.noUnshare)
 }

@@ -225,7 +225,7 @@ struct SlowWalk {
     if !isWritable,
       mustUnshare(
         flags, isAnonymous: isAnonymous, isExclusive: isExclusive,
-        isCopyOnWrite: unsafe area.pointee.isCopyOnWrite)
+        isCopyOnWrite: unsafe area.pointee.isCopyOnWrite, machine)
     {
       return .needsFault(.unshare)
     }
