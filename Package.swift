@@ -87,6 +87,18 @@ let package = Package(
       ],
       path: "Tests/TrapHelper/Main", swiftSettings: settings),
 
+    .target(
+      name: "CForkHelper", path: "Tests/ForkHelper/C",
+      cSettings: [
+        .define("_GNU_SOURCE"),
+        .enableWarning("all"),
+        .enableWarning("extra"),
+      ]),
+    .executableTarget(
+      name: "fork-helper",
+      dependencies: ["CForkHelper", "CShims", "TestSupport"] + asTargets(rooms),
+      path: "Tests/ForkHelper/Main", swiftSettings: settings),
+
     // The tests: a folder per room, and what they share.
     .target(
       name: "TestSupport", dependencies: ["CShims"] + asTargets(rooms),

@@ -107,13 +107,22 @@ int cshims_reserve(uint64_t address, uint64_t length, uint64_t *base) {
     munmap(mapped, length);
     return EEXIST;
   }
+  // So that a child finds the whole of a view missing, in one piece. Where the
+  // host refuses, the child inherits what it cannot touch either.
+  madvise(mapped, length, MADV_DONTFORK);
   *base = (uint64_t)(uintptr_t)mapped;
   return 0;
 }
 
+int cshims_do_not_inherit(void *address, uint64_t length) {
+  return madvise(address, length, MADV_DONTFORK) == 0 ? 0 : errno;
+}
+
 int cshims_rereserve(uint64_t address, uint64_t length) {
   void *mapped = mmap(pointer(address), length, PROT_NONE, reservation | MAP_FIXED, -1, 0);
-  return mapped == MAP_FAILED ? errno : 0;
+  if (mapped == MAP_FAILED) return errno;
+  madvise(mapped, length, MADV_DONTFORK);
+  return 0;
 }
 
 int cshims_unmap(uint64_t address, uint64_t length) {

@@ -42,7 +42,11 @@ static void give_back(void *unused) {
   atomic_fetch_and_explicit(&taken_shards, ~(1ull << (slot - 1)), memory_order_release);
 }
 
+static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void after_fork_in_child(void) {
+  // Its holder may not have come along.
+  pthread_mutex_init(&sink_lock, NULL);
   cshims_thread_slot = shared_slot;
   atomic_store_explicit(&taken_shards, UINT64_MAX, memory_order_relaxed);
   for (unsigned i = 0; i < 64; i++) atomic_store_explicit(&emitters[i], 0, memory_order_relaxed);
@@ -118,8 +122,6 @@ uint64_t cshims_failure_point_failures(const cshims_machine *machine, uint32_t p
 }
 
 //===--- The event sink ---------------------------------------------------===//
-
-static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static _Atomic(uint32_t) *emitters_of(const cshims_machine *machine) {
   return &emitters[(uintptr_t)machine / CSHIMS_MACHINE_ALIGNMENT % 64];

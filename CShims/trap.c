@@ -231,11 +231,11 @@ int cshims_trap_open(cshims_trap_tier tier, cshims_trap_service service, cshims_
     return EINVAL;
   cshims_trap *trap = take_from_pool();
   if (trap == NULL) return EMFILE;
-  trap->owner = getpid();
   trap->service = service;
   trap->context = context;
   trap->stack = NULL;
   trap->userfaultfd = trap->wake_fd = -1;
+  trap->owner = cshims_process_identity();
   atomic_store(&trap->stop, false);
   int error = get_resources(trap, tier);
   if (error == 0) {
@@ -260,24 +260,36 @@ int cshims_trap_open(cshims_trap_tier tier, cshims_trap_service service, cshims_
 void cshims_trap_close(cshims_trap *trap) {
   if (cshims_trap_on_service_thread)
     cshims_die("a fault trap cannot be closed by a service function", 0, 0, "cshims_trap_close");
+  // A copy of the process has no thread to stop; see cshims_trap_after_fork.
+  if (!cshims_process_is(trap->owner)) return;
   cshims_trap_remove_all(trap);
-  if (trap->owner == getpid()) {
-    atomic_store(&trap->stop, true);
-    uint64_t one = 1;
-    ssize_t written = write(trap->wake_fd, &one, sizeof one);
-    (void)written;
-    pthread_join(trap->thread, NULL);
-    turn_touchers_out(trap);
-  } else {
-    // In a child made by fork(2): neither the thread nor the touchers came along.
+  atomic_store(&trap->stop, true);
+  uint64_t one = 1;
+  ssize_t written = write(trap->wake_fd, &one, sizeof one);
+  (void)written;
+  pthread_join(trap->thread, NULL);
+  turn_touchers_out(trap);
+  give_up_resources(trap);
+  release_handler();
+  return_to_pool(trap);
+}
+
+void cshims_trap_after_fork(void) {
+  for (unsigned i = 0; i < CSHIMS_TRAPS; i++) {
+    cshims_trap *trap = &pool[i];
+    if (!trap->in_use) continue;
+    // Neither the thread nor the touchers came along.
     atomic_store(&trap->records, cshims_trap_closed_mark());
     atomic_store(&trap->touchers, 0);
     atomic_store(&trap->removers, 0);
     atomic_store(&trap->serving, 0);
+    // Another thread may have been about to open it, and no field is set yet.
+    if (trap->owner != 0) give_up_resources(trap);
+    trap->owner = 0;
+    trap->in_use = false;
   }
-  give_up_resources(trap);
-  release_handler();
-  return_to_pool(trap);
+  cshims_trap_on_service_thread = false;
+  cshims_trap_handler_forget();
 }
 
 int cshims_trap_userfaultfd(const cshims_trap *trap) {

@@ -19,6 +19,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "cshims_process.h"
 #include "cshims_trap.h"
 
 /// For what runs in the handler or reads a toucher's stack: the sanitizers know
@@ -57,8 +58,8 @@ struct cshims_trap {
   _Atomic(bool) stop;
   /// Under the registry lock: this entry of the pool is taken.
   bool in_use;
-  /// The process that has the service thread. A child made by fork(2) has none.
-  pid_t owner;
+  /// The process that has the service thread; a copy of it has none.
+  uint64_t owner;
   int wake_fd;
   int userfaultfd;
   cshims_trap_service service;
@@ -90,6 +91,12 @@ bool cshims_trap_unchanged(const trap_region_view *view);
 /// Takes back every region of `trap`, and with a userfaultfd unregisters it.
 void cshims_trap_remove_all(cshims_trap *trap);
 
+//===--- trap.c -----------------------------------------------------------===//
+
+/// In a child made by fork(2): gives up what it inherited of every trap. Their
+/// threads did not come along.
+void cshims_trap_after_fork(void);
+
 //===--- trap_signal.c ----------------------------------------------------===//
 
 /// True on a service thread: its own faults are never parked.
@@ -101,6 +108,8 @@ trap_record *cshims_trap_closed_mark(void);
 /// Count one user of the handler more or less; under the registry lock.
 int cshims_trap_handler_retain(void);
 void cshims_trap_handler_release(void);
+/// No trap is left, whatever there was.
+void cshims_trap_handler_forget(void);
 
 //===--- Sleeping on a word -----------------------------------------------===//
 

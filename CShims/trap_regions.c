@@ -135,7 +135,7 @@ int cshims_trap_add_region(cshims_trap *trap, uint64_t start, uint64_t length,
 static void wait_until_outside(cshims_trap *trap, uint32_t slot) {
   // The service function itself may take a region back, and a child made by
   // fork(2) has no service thread.
-  if (cshims_trap_on_service_thread || trap->owner != getpid()) return;
+  if (cshims_trap_on_service_thread || !cshims_process_is(trap->owner)) return;
   atomic_fetch_add(&trap->removers, 1);
   while (atomic_load(&trap->serving) == slot + 1) trap_sleep(&trap->serving, slot + 1);
   atomic_fetch_sub(&trap->removers, 1);
@@ -168,9 +168,9 @@ void cshims_trap_remove_all(cshims_trap *trap) {
     if (atomic_load(&it->trap) != trap) continue;
     uint64_t start = atomic_load(&it->start), length = atomic_load(&it->end) - start;
     remove_slot(trap, slot);
-    // A forked child may keep the descriptor open, and with it the
+    // A copy of the process may keep the descriptor open, and with it the
     // registration: nobody would serve it any more.
-    if (trap->userfaultfd >= 0 && trap->owner == getpid())
+    if (trap->userfaultfd >= 0)
       cshims_userfaultfd_unregister(trap->userfaultfd, start, length);
   }
   pthread_mutex_unlock(&cshims_trap_registry_lock);
@@ -181,14 +181,17 @@ void cshims_trap_remove_all(cshims_trap *trap) {
 /// Another thread may have held the lock or been in the midst of a change when
 /// the process was copied. Not taken in the parent before the fork: handlers of
 /// fork run in an order that nobody controls, and others may call us from theirs.
+/// Every region was the parent's: none of them is mapped here.
 static void after_fork_in_child(void) {
   pthread_mutex_init(&cshims_trap_registry_lock, NULL);
   for (uint32_t slot = 0; slot < CSHIMS_TRAP_REGIONS; slot++) {
-    if ((atomic_load(&table[slot].version) & 1) == 0) continue;
-    atomic_fetch_add(&table[slot].version, 1);
+    if (!table[slot].in_use) continue;
+    if ((atomic_load(&table[slot].version) & 1) != 0) atomic_fetch_add(&table[slot].version, 1);
     clear(&table[slot]);
     table[slot].in_use = false;
   }
+  atomic_store(&high_water, 0);
+  cshims_trap_after_fork();
 }
 
 __attribute__((constructor)) static void prepare(void) {

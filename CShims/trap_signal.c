@@ -69,7 +69,7 @@ CSHIMS_UNSANITIZED static cshims_trap_verdict ask_service(uint64_t address, bool
   // Counted before the list is looked at: the closing thread marks the list
   // first and reads the count afterwards (all seq_cst).
   atomic_fetch_add(&trap->touchers, 1);
-  if (trap->owner == getpid()) {
+  if (cshims_process_is(trap->owner)) {
     trap_record record = {.address = address, .slot = region.slot, .is_write = is_write};
     verdict = park(trap, &record);
   }
@@ -198,6 +198,12 @@ void cshims_trap_handler_release(void) {
   struct sigaction action = previous;
   if (atomic_load(&previous_spent)) action.sa_handler = SIG_DFL, action.sa_flags = 0;
   if (sigaction(SIGSEGV, &action, NULL) == 0) standing = false;
+}
+
+void cshims_trap_handler_forget(void) {
+  if (users == 0) return;
+  users = 1;
+  cshims_trap_handler_release();
 }
 
 bool cshims_trap_handler_installed(void) {

@@ -11,6 +11,7 @@
 
 #include "cshims_basics.h"
 #include "cshims_lock.h"
+#include "cshims_process.h"
 #include "cshims_page.h"
 #include "cshims_pte.h"
 #include "cshims_machine.h"

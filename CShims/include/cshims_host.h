@@ -26,12 +26,15 @@ int cshims_memfd_allocated(int fd, uint64_t *bytes);
 /// Maps all of `fd` shared, read and write, at a multiple of `alignment`
 /// (a power of two, at least one page), and leaves it out of core dumps.
 int cshims_map_memfd(int fd, uint64_t length, uint64_t alignment, void **base);
-/// Reserves `length` bytes of address space that nobody can touch. With
-/// `address` non-zero it must be exactly there, and EEXIST says what is taken.
+/// Reserves `length` bytes of address space that nobody can touch, and that no
+/// child inherits. With `address` non-zero it must be exactly there, and EEXIST
+/// says that it is taken.
 int cshims_reserve(uint64_t address, uint64_t length, uint64_t *base);
 /// Turns [address, address + length) back into an untouchable reservation.
 int cshims_rereserve(uint64_t address, uint64_t length);
 int cshims_unmap(uint64_t address, uint64_t length);
+/// Keeps a mapping out of children made by fork(2).
+int cshims_do_not_inherit(void *address, uint64_t length);
 /// Shows frames at a fixed address: MAP_SHARED, never inherited by fork(2).
 /// On an error the range is as it was, or an untouchable reservation.
 int cshims_show(uint64_t address, uint64_t length, cshims_protection protection, int fd,

@@ -81,6 +81,8 @@ typedef struct cshims_machine {
   int32_t memfd;
   /// How copy-on-write is decided: bits of MemoryPolicy.
   _Atomic(uint32_t) policy;
+  /// The process that made the machine.
+  uint32_t owner_id;
   /// Failure points and the event sink are off as long as this is zero.
   _Atomic(uint32_t) instrumented;
   /// The dialect that iterators of this machine follow unless told otherwise.

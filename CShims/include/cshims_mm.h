@@ -7,6 +7,7 @@
 #include "cshims_basics.h"
 #include "cshims_lock.h"
 #include "cshims_machine.h"
+#include "cshims_process.h"
 #include "cshims_pte.h"
 
 static const uint32_t CSHIMS_MM_HAS_PINNED = 1u << 0;
@@ -16,12 +17,17 @@ typedef struct cshims_mm {
   cshims_machine *machine;
   /// The top table; it and all below it live as long as the address space.
   cshims_pte *pgd;
+  /// Whose views show it: a process's identity.
+  uint64_t owner;
   /// Odd while fork copies page tables: a pin that began before or during that
   /// rolls back (rule G4). Written under the mmap lock only.
   _Atomic(uint32_t) write_protect_seq;
   _Atomic(uint32_t) flags;
   cshims_lock mmap_lock;
 } cshims_mm;
+
+/// Does this address space belong to the process that asks?
+static inline bool cshims_mm_is_own(const cshims_mm *mm) { return cshims_process_is(mm->owner); }
 
 /// The mmap lock. By a function, so that Swift takes no access to the whole
 /// struct that others read without a lock.

@@ -18,9 +18,11 @@
 // ends by SIGSEGV at the original instruction and address.
 //
 // Limits of the SIGSEGV tier: a thread that blocks SIGSEGV is killed by the
-// kernel when it touches an absent page, and system calls see EFAULT. In a child
-// made by fork(2) there is no service thread: its faults in inherited regions go
-// straight to the handler that was there before.
+// kernel when it touches an absent page, and system calls see EFAULT.
+//
+// A copy of the process (fork(2), a bare clone(2)) has neither the views nor the
+// service thread: its faults there go straight to the handler that was there
+// before. A child that shares the parent's memory (vfork(2)) has both.
 //
 // Trap structures come from a static pool that is never unmapped, so a handler
 // that raced with the end of a machine never reads freed memory.
@@ -65,7 +67,8 @@ int cshims_trap_open(cshims_trap_tier tier, cshims_trap_service service, cshims_
                      cshims_trap **trap);
 /// Stops the thread, closes the descriptor, forgets the regions; whoever waits
 /// touches again. The last trap of the process puts the previous SIGSEGV action
-/// back if ours still stands. Not to be called by the service function.
+/// back if ours still stands. Not to be called by the service function. In a
+/// copy of the process it does nothing.
 void cshims_trap_close(cshims_trap *trap);
 /// The trap's userfaultfd, or -1.
 int cshims_trap_userfaultfd(const cshims_trap *trap);

@@ -13,6 +13,11 @@ public import PageFrames
 /// stores there, and what it sees are the machine's frames. Thread-safe.
 /// Keeps its machine alive. Pages that are pinned when it goes away live until
 /// they are released.
+///
+/// It belongs to the process that made it. In a copy of that process (fork(2), a
+/// bare clone(2)) its views are not there: touching one is that process's
+/// SIGSEGV. Every call that can throw throws ESRCH, naming the owner; the others
+/// find nothing mapped; `exit`, and dropping the object, do nothing.
 @safe
 public final class AddressSpace: @unchecked Sendable {
   public let memory: PhysicalMemory
@@ -33,6 +38,7 @@ public final class AddressSpace: @unchecked Sendable {
 
   /// An empty address space beside `parent`, on the same machine.
   init(forkedFrom parent: AddressSpace) throws(MemoryError) {
+    guard parent.mm.isOwn else { throw parent.mm.otherProcess }
     self.memory = parent.memory
     self.mm = try MM.create(
       machine: memory.machine, tier: memory.trapTier, budget: memory.hostMappingBudget)
@@ -40,6 +46,7 @@ public final class AddressSpace: @unchecked Sendable {
   }
 
   deinit {
+    guard mm.isOwn else { return }
     exit()
     mm.destroy()
   }
@@ -47,6 +54,7 @@ public final class AddressSpace: @unchecked Sendable {
   /// Leaves the address space: every area is unmapped, and every later call but
   /// `exit` fails with ESRCH. Pinned pages live on. Idempotent.
   public func exit() {
+    guard mm.isOwn else { return }
     mm.lock()
     let first = !mm.hasExited
     unsafe cshims_mm_set_flags(mm.hot, CSHIMS_MM_EXITED)
@@ -145,9 +153,12 @@ public final class AddressSpace: @unchecked Sendable {
   /// fault as they would in a process of this address space. Where nothing was
   /// ever mapped it is the address itself.
   public func pointer(at address: UserAddress) -> UnsafeMutableRawPointer {
-    mm.lock()
-    let host = mm.hostAddress(of: address.rawValue) ?? address.rawValue
-    mm.unlock()
+    var host = address.rawValue
+    if mm.isOwn {
+      mm.lock()
+      host = mm.hostAddress(of: host) ?? host
+      mm.unlock()
+    }
     return unsafe UnsafeMutableRawPointer(bitPattern: UInt(max(host, 1)))!
   }
 
@@ -156,6 +167,7 @@ public final class AddressSpace: @unchecked Sendable {
   /// The page that the page table has at an address, the zero page and pages
   /// under PROT_NONE included; nil where there is none.
   public func page(at address: UserAddress) -> Page? {
+    guard mm.isOwn else { return nil }
     mm.lock()
     defer { mm.unlock() }
     guard let entry = unsafe mm.entry(at: address.rawValue) else { return nil }
@@ -165,7 +177,7 @@ public final class AddressSpace: @unchecked Sendable {
 
   /// Would a store through the page table at this address pass without a fault?
   public func isWritable(at address: UserAddress) -> Bool {
-    guard let entry = unsafe mm.entry(at: address.rawValue) else { return false }
+    guard mm.isOwn, let entry = unsafe mm.entry(at: address.rawValue) else { return false }
     let value = unsafe cshims_pte_load(entry)
     return value & CSHIMS_PTE_PRESENT != 0 && value & CSHIMS_PTE_WRITE != 0
   }
@@ -197,6 +209,7 @@ public final class AddressSpace: @unchecked Sendable {
   }
 
   private func areaAtOrAfter(_ address: UInt64) -> Area? {
+    guard mm.isOwn else { return nil }
     mm.lock()
     defer { mm.unlock() }
     return unsafe mm.state.pointee.areas.first(atOrAfter: address)?.pointee.payload
@@ -205,6 +218,7 @@ public final class AddressSpace: @unchecked Sendable {
   /// An upper bound of the host mappings that this address space's view has now
   /// (design decision 6). - Complexity: O(1).
   public var hostMappingCount: Int {
+    guard mm.isOwn else { return 0 }
     mm.lock()
     defer { mm.unlock() }
     return unsafe mm.state.pointee.view.mappings
@@ -212,10 +226,12 @@ public final class AddressSpace: @unchecked Sendable {
 
   // MARK: - Checks
 
-  /// Runs `body` under the mmap lock, unless the address space has exited.
+  /// Runs `body` under the mmap lock, unless the address space has exited or is
+  /// another process's.
   func locked<Value>(
     _ body: (MM) throws(MemoryError) -> Value
   ) throws(MemoryError) -> Value {
+    guard mm.isOwn else { throw mm.otherProcess }
     mm.lock()
     defer { mm.unlock() }
     if mm.hasExited { throw MemoryError(.noSuchProcess, .exited) }

@@ -63,6 +63,18 @@ public struct MM: @unchecked Sendable {
   public func lock() { unsafe cshims_mm_lock(hot) }
   public func unlock() { unsafe cshims_mm_unlock(hot) }
 
+  /// Does the address space belong to this process? In a copy of the process
+  /// that made it (fork(2), a bare clone(2)) it does not, and nothing of it but
+  /// this may be asked: its lock is for threads of its own process.
+  @inlinable
+  public var isOwn: Bool { unsafe cshims_mm_is_own(hot) }
+
+  /// ESRCH, naming the process that it belongs to.
+  public var otherProcess: MemoryError {
+    MemoryError(
+      .noSuchProcess, .otherProcess, UInt64(cshims_process_id_of(unsafe hot.pointee.owner)))
+  }
+
   /// The program has left this address space; only its pinned pages live on.
   @inlinable
   public var hasExited: Bool { unsafe cshims_mm_flags(hot) & CSHIMS_MM_EXITED != 0 }
@@ -98,6 +110,7 @@ public struct MM: @unchecked Sendable {
         view: ViewAccount(budget: budget), searchFrom: 0, tier: tier, isForked: false,
         trap: nil))
     unsafe mm.hot.pointee.machine = machine.header
+    unsafe mm.hot.pointee.owner = cshims_process_identity()
     unsafe mm.hot.pointee.pgd = table.assumingMemoryBound(to: cshims_pte.self)
     let error = unsafe cshims_lock_init(&mm.hot.pointee.mmap_lock)
     guard error == 0 else {

@@ -45,6 +45,10 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   private init(owning descriptor: Int32, memory: PhysicalMemory) throws(MemoryError) {
+    guard memory.machine.isOwn else {
+      _ = cshims_close(descriptor)
+      throw memory.otherProcess
+    }
     var length: UInt64 = 0
     var writable = false
     let error = unsafe cshims_file_describe(descriptor, &length, &writable)
@@ -66,7 +70,7 @@ public final class MappedFile: @unchecked Sendable {
     self.cache = cache
   }
 
-  deinit { cache.release() }
+  deinit { if memory.machine.isOwn { cache.release() } }
 
   /// The index of its pages, which XARRAY iterators run over (i_pages). Pages
   /// that were not touched yet are holes. Valid as long as the file.
@@ -82,6 +86,7 @@ public final class MappedFile: @unchecked Sendable {
     guard offset.rawValue >= 0, length.rawValue > 0,
       length <= self.length, offset <= self.length - length
     else { throw MemoryError(.invalid, .positionOutOfRange, offset.rawValue) }
+    try memory.checkOwn()
     let first = UInt64(offset.rawValue >> 12)
     let count = PageCount(covering: length, from: offset.rawValue & 4095).rawValue
     cache.lock()
@@ -95,6 +100,7 @@ public final class MappedFile: @unchecked Sendable {
   ///
   /// - Throws: the errno of the write that failed.
   public func sync() throws(MemoryError) {
+    try memory.checkOwn()
     var error = cache.writeBack(0, .max)
     if error == 0 { error = cshims_file_sync(unsafe cache.state.pointee.file) }
     guard error == 0 else { throw MemoryError.host(error) }

@@ -88,6 +88,7 @@ extension AddressSpace {
   private func withFrame(
     _ address: UInt64, _ remaining: Int, write: Bool, _ body: (UnsafeMutableRawPointer) -> Void
   ) throws(MemoryError) {
+    guard mm.isOwn else { throw mm.otherProcess }
     mm.lock()
     defer { mm.unlock() }
     if mm.hasExited { throw MemoryError(.noSuchProcess, .exited, address) }

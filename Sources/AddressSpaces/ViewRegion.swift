@@ -175,6 +175,7 @@ extension MM {
       }
     }
     unsafe state.pointee.view.regions += 1
+    cshims_keep_empty(host, length)
   }
 
   /// Gives all host address space back. Called without the mmap lock, after the
@@ -188,6 +189,7 @@ extension MM {
       if let trap = unsafe state.pointee.trap {
         unsafe cshims_trap_remove_region(trap, start &+ region.hostDelta)
       }
+      cshims_keep_empty_no_more(start &+ region.hostDelta)
       _ = cshims_unmap(start &+ region.hostDelta, length)
       lock()
       for i in 0..<region.stretchCount {

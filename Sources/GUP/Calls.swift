@@ -37,6 +37,7 @@ struct Call {
     _ mm: MM, _ start: UserAddress, _ count: Int, _ flags: GUPFlags, adding own: GUPFlags,
     into list: UnsafeMutablePointer<Page?>?
   ) throws(MemoryError) {
+    if !mm.isOwn { throw mm.otherProcess }
     let all = flags.union(own)
     if !flags.isSubset(of: .forCallers) {
       throw MemoryError(.invalid, .flagsNotForThisCall, UInt64(flags.rawValue))

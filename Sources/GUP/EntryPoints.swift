@@ -31,7 +31,8 @@ extension AddressSpace {
   ///   caller's to drop by `putPages`. The stop says why it is fewer than asked.
   /// - Throws: what the kernel would return, when no page was taken: EINVAL for
   ///   flags or a missing list, EOVERFLOW, EFAULT, ENOMEM, EEXIST for frames
-  ///   without a page, EREMOTEIO for peer-to-peer pages, ESRCH after `exit`.
+  ///   without a page, EREMOTEIO for peer-to-peer pages, ESRCH after `exit` and
+  ///   in a copy of the process that it belongs to.
   /// - Complexity: O(count); no system call, lock or allocation while every
   ///   entry of the range is present.
   ///

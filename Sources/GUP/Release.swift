@@ -3,6 +3,9 @@
 // several machines and of folios in any order; consecutive slots of one folio
 // are dropped by one atomic.
 //
+// In a process that a page's machine does not belong to (a child made by fork(2)
+// that has copies of the lists) nothing happens: what was taken is the parent's.
+//
 // A drop is acq_rel: our writes to the page happen before its next owner's. No
 // lock is taken but the allocator's, by whoever drops a page's last count.
 //===----------------------------------------------------------------------===//
@@ -59,6 +62,7 @@ public func unpinUserPagesDirtyLock(_ pages: inout PageBuffer, dirty: Bool) {
 @discardableResult
 public func unpinUserPageRangeDirtyLock(_ page: Page, count: Int, dirty: Bool) -> MemoryError? {
   if let warning = refusal(of: count) { return warning }
+  guard page.isOwn else { return nil }
   let machine = page.machine
   guard UInt64(count) <= machine.frameCount - page.frameNumber.rawValue else {
     return MemoryError(.invalid, .framesOutsideMachine, count)
@@ -88,7 +92,7 @@ public func unpinUserFolio(_ page: Page, count: Int) -> MemoryError? {
   guard count <= Int(CSHIMS_REF_MAX / CSHIMS_PIN_BIAS) || page.folioOrder > 0,
     count <= Int(CSHIMS_REF_MAX)
   else { return MemoryError(.invalid, .countOverflow, count) }
-  guard !page.isZeroPage, count > 0 else { return nil }
+  guard page.isOwn, !page.isZeroPage, count > 0 else { return nil }
   dropFolio(page, count, .pin, dirty: false)
   account(page.machine, .pin, count, page)
   return nil
@@ -151,6 +155,7 @@ private func tell(_ hold: PageHold, _ released: Int, _ first: Page) {
 /// Drops one hold: the hot loop's turn, without the loop.
 @inline(__always)
 private func dropOne(_ page: Page, _ hold: PageHold) {
+  if !page.isOwn { return }
   if page.flags & oddities(hold) != 0 {
     // The zero page counts no pins.
     if hold == .pin, page.isZeroPage { return }
@@ -210,6 +215,10 @@ private func dropMany(
     }
     // One machine's pages are counted together.
     let machine = first.machine
+    if !machine.isOwn {
+      i &+= 1
+      continue
+    }
     var released = 0
     while i < count {
       let plain =

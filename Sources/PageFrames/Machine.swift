@@ -21,6 +21,16 @@ public struct Machine: @unchecked Sendable {
   @inlinable
   public init(_ header: UnsafeMutablePointer<cshims_machine>) { unsafe self.header = header }
 
+  /// Does the machine belong to this process? In a copy of the process that made
+  /// it (fork(2), a bare clone(2)) it does not.
+  @inlinable
+  public var isOwn: Bool { unsafe cshims_membership_of(header) != CSHIMS_MACHINE_FOREIGN }
+
+  /// ESRCH, naming the process that made the machine.
+  package var otherProcess: MemoryError {
+    MemoryError(.noSuchProcess, .otherProcess, UInt64(unsafe header.pointee.owner_id))
+  }
+
   /// The machine that a page belongs to.
   @inlinable
   public init(of page: Page) {

@@ -111,6 +111,7 @@ public struct MemoryError: Error, Equatable, Sendable {
     case poisonedPage
     case countOverflow
     case exited
+    case otherProcess
     case inUse
     case unsupportedKind
     case otherMachine
@@ -189,6 +190,7 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .poisonedPage: "page is poisoned"
       case .countOverflow: "reference count is not positive or would overflow"
       case .exited: "address space has exited"
+      case .otherProcess: "belongs to another process (its id), which this one is a copy of"
       case .inUse: "still in use"
       case .unsupportedKind: "this kind of iterator cannot be extracted"
       case .otherMachine: "belongs to another machine"

@@ -21,6 +21,10 @@ public struct Page: @unchecked Sendable {
   @inlinable
   public var machine: Machine { Machine(of: self) }
 
+  /// Does the page's machine belong to this process?
+  @inlinable
+  public var isOwn: Bool { unsafe cshims_membership_of(descriptor) != CSHIMS_MACHINE_FOREIGN }
+
   /// The frame's number (page_to_pfn).
   @inlinable
   public var frameNumber: PageFrameNumber { PageFrameNumber(frame) }
@@ -31,7 +35,8 @@ public struct Page: @unchecked Sendable {
   }
 
   /// The page's 4,096 bytes through the window (page_address). Reading and
-  /// writing them is what a device does: no fault, no protection.
+  /// writing them is what a device does: no fault, no protection. The window is
+  /// not inherited: in a child made by fork(2) touching them is its SIGSEGV.
   public var bytes: UnsafeMutableRawBufferPointer {
     unsafe UnsafeMutableRawBufferPointer(
       start: machine.address(ofFrame: frame), count: pageSize)

@@ -25,11 +25,12 @@ extension Page {
   /// Takes `count` holds unless nobody holds the page (try_grab_folio_fast).
   ///
   /// False when the page is free, being freed, or its count would overflow, and
-  /// for a `count` below 1; then nothing has changed. Pins on the zero page
+  /// for a `count` below 1, and in a process that the machine does not belong to;
+  /// then nothing has changed. Pins on the zero page
   /// succeed and count nothing. Does not bump the machine's counters: the caller
   /// does, once a batch.
   public func tryAcquire(_ hold: PageHold, count: Int = 1) -> Bool {
-    guard count > 0 else { return false }
+    guard count > 0, isOwn else { return false }
     if hold == .pin, isZeroPage { return true }
     // Many are added in parts far smaller than the distance from the free
     // sentinel to the counts of held pages, so that several threads that meet a
@@ -68,6 +69,7 @@ extension Page {
   /// Takes `count` more holds on a page that the caller knows to be held
   /// (try_grab_folio): a count that is not positive is an error, not a race.
   public func acquire(_ hold: PageHold, count: Int = 1) throws(MemoryError) {
+    guard isOwn else { throw machine.otherProcess }
     guard tryAcquire(hold, count: count) else {
       throw MemoryError(.outOfMemory, .countOverflow, Int(frame))
     }
@@ -75,8 +77,10 @@ extension Page {
 
   /// Drops `count` holds; at zero the page is freed. The caller must own them:
   /// dropping what is not held stops the program with the frame and its state.
+  /// In a process that the machine does not belong to it does nothing: the holds
+  /// are those of the process that took them.
   public func release(_ hold: PageHold, count: Int = 1) {
-    guard count > 0 else { return }
+    guard count > 0, isOwn else { return }
     if hold == .pin, isZeroPage { return }
     let call: StaticString = hold == .pin ? "unpin_user_page" : "put_page"
     let head = folioHead
@@ -96,6 +100,7 @@ extension Page {
 
   /// Drops a reference and counts it (put_page).
   public func put() {
+    guard isOwn else { return }
     machine.count(CSHIMS_REFS_RELEASED, 1)
     release(.reference)
   }

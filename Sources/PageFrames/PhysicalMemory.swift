@@ -48,6 +48,11 @@ public struct Counters: Equatable, Sendable {
 ///
 /// Thread-safe. Its pages are valid as long as it lives; address spaces,
 /// extractions and page buffers keep it alive, bare `Page` values do not.
+///
+/// It belongs to the process that made it. In a copy of that process (fork(2), a
+/// bare clone(2)) its objects are husks: calls that take or map something throw
+/// ESRCH, those that give back, or drop an object, do nothing, and neither views
+/// nor window are there. The counters can be read.
 @safe
 public final class PhysicalMemory: @unchecked Sendable {
   /// The unowned handle that everything below works with.
@@ -96,9 +101,15 @@ public final class PhysicalMemory: @unchecked Sendable {
     self.hostMappingBudget = max(64, hostMappingBudget ?? PhysicalMemory.defaultBudget())
     unsafe self.trapLock = layout.trapLock(UnsafeMutableRawPointer(machine.header))
     unsafe self.trap = nil
+    unsafe cshims_membership_set(machine.header, CSHIMS_MACHINE_OWN)
+    unsafe cshims_keep_empty(UInt64(UInt(bitPattern: machine.header.pointee.window)), windowLength)
   }
 
   deinit {
+    // In a copy of the process the rest is the original's.
+    guard machine.isOwn else { return }
+    unsafe cshims_keep_empty_no_more(UInt64(UInt(bitPattern: machine.header.pointee.window)))
+    unsafe cshims_membership_set(machine.header, CSHIMS_MACHINE_FOREIGN)
     if let trap = unsafe trap { unsafe cshims_trap_close(trap) }
     unsafe PhysicalMemory.tearDown(
       window: UnsafeMutableRawPointer(machine.header.pointee.window), windowLength,
@@ -116,6 +127,8 @@ public final class PhysicalMemory: @unchecked Sendable {
     var metadata: UnsafeMutableRawPointer?
     var error = unsafe cshims_memfd_create("gup-frames", frames << 12, &file)
     if error == 0 { error = unsafe cshims_map_memfd(file, frames << 12, 1 << 21, &window) }
+    // A child could write the frames of its parent's private pages through it.
+    if error == 0 { error = unsafe cshims_do_not_inherit(window, frames << 12) }
     if error == 0 {
       error = unsafe cshims_memfd_create("gup-metadata", layout.length, &metadataFile)
     }
@@ -204,6 +217,7 @@ extension PhysicalMemory {
     unsafe header.pointee.frame_count = frames
     unsafe header.pointee.zero_frame = 0
     unsafe header.pointee.memfd = file
+    unsafe header.pointee.owner_id = cshims_process_id_of(cshims_process_identity())
     unsafe header.pointee.zone = metadata + layout.zone
     unsafe header.pointee.fresh_blocks = metadata + layout.fresh
     unsafe header.pointee.records = metadata + layout.records
@@ -256,6 +270,7 @@ extension PhysicalMemory {
   /// Takes a zeroed block of 2^order frames that belongs to the caller alone
   /// (alloc_pages). Dropped by `put()`.
   public func allocatePage(order: Int = 0) throws(MemoryError) -> Page {
+    try checkOwn()
     guard order >= 0, order <= Zone.maxOrder else {
       throw MemoryError(.invalid, .orderInvalid, order)
     }
@@ -275,6 +290,7 @@ extension PhysicalMemory {
   /// Makes the `countdown`-th passage of a failure point from now fail; 0
   /// disarms it. A point counts its passages while it is armed.
   public func arm(_ point: FailurePoint, countdown: Int) {
+    guard machine.isOwn else { return }
     unsafe cshims_failure_point_arm(machine.header, point.rawValue, UInt64(max(0, countdown)))
   }
   /// How often a failure point has failed.
@@ -285,13 +301,23 @@ extension PhysicalMemory {
   /// Attaches the one event sink, or detaches it with nil. See `EventSink` for
   /// what it must not do.
   public func setEventSink(_ sink: EventSink?, context: UnsafeMutableRawPointer? = nil) {
+    guard machine.isOwn else { return }
     unsafe cshims_event_sink_set(machine.header, sink, context)
+  }
+
+  /// ESRCH, naming the process that the machine belongs to.
+  package var otherProcess: MemoryError { machine.otherProcess }
+
+  /// Throws in a process that the machine does not belong to.
+  package func checkOwn() throws(MemoryError) {
+    guard machine.isOwn else { throw machine.otherProcess }
   }
 
   /// The trap of this machine, opened by the first caller.
   package func openTrap(
     service: @escaping cshims_trap_service
   ) throws(MemoryError) -> OpaquePointer? {
+    try checkOwn()
     guard trapTier != .none else { return nil }
     _ = unsafe cshims_lock_acquire(trapLock)
     var error: Int32 = 0

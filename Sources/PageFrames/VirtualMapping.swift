@@ -37,6 +37,7 @@ public final class VirtualMapping: @unchecked Sendable {
   ///   when the host has no address space or a page's count would overflow.
   /// - Complexity: O(pages), a host call for each run of consecutive frames.
   public init(_ pages: [Page], memory: PhysicalMemory) throws(MemoryError) {
+    try memory.checkOwn()
     guard !pages.isEmpty else { throw MemoryError(.invalid, .lengthNotPositive, 0) }
     for page in pages where page.machine != memory.machine {
       throw MemoryError(.invalid, .otherMachine, 0)
@@ -66,6 +67,7 @@ public final class VirtualMapping: @unchecked Sendable {
   }
 
   deinit {
+    guard memory.machine.isOwn else { return }
     let base = unsafe UInt64(UInt(bitPattern: bytes.baseAddress))
     _ = unsafe cshims_unmap(base, UInt64(bytes.count))
     memory.machine.removeMapping(base)

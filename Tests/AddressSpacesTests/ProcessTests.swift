@@ -21,12 +21,14 @@ struct HelperRun {
 }
 
 /// Runs a scenario. The helper stands beside the test program.
-func runHelper(_ scenario: String, _ tier: TrapTier) throws -> HelperRun {
+func runHelper(
+  _ scenario: String, _ tier: TrapTier, of program: String = "trap-helper"
+) throws -> HelperRun {
   var path = [CChar](repeating: 0, count: Int(PATH_MAX))
   try #require(unsafe readlink("/proc/self/exe", &path, path.count - 1) > 0)
   let own = path.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
   let folder = String(decoding: own, as: UTF8.self).split(separator: "/").dropLast()
-  let helper = "/" + folder.joined(separator: "/") + "/trap-helper"
+  let helper = "/" + folder.joined(separator: "/") + "/\(program)"
   try #require(unsafe access(helper, X_OK) == 0, "no \(helper)")
 
   var actions = unsafe posix_spawn_file_actions_t()

@@ -1,0 +1,56 @@
+//===----------------------------------------------------------------------===//
+// Real fork(2), raw clone(2) and vfork(2), in the executable fork-helper: one
+// scenario a process, one process at a time.
+//===----------------------------------------------------------------------===//
+
+import PageFrames
+import TestSupport
+import Testing
+
+@Suite("Real fork(2)", .serialized)
+struct RealForkTests {
+  @Test(
+    "9: a child made by fork(2) or clone(2) that touches a view or the window ends by SIGSEGV; the parent goes on",
+    arguments: TrapTier.all)
+  func touches(tier: TrapTier) throws { try expectDone("touches", tier) }
+
+  @Test(
+    "9: a child's own mappings never stand where its parent's views were",
+    arguments: TrapTier.all)
+  func noReuse(tier: TrapTier) throws { try expectDone("noReuse", tier) }
+
+  @Test(
+    "9: a child of vfork(2) has its parent's memory, and its touches are served",
+    arguments: TrapTier.all)
+  func sharedMemory(tier: TrapTier) throws { try expectDone("sharedMemory", tier) }
+
+  @Test(
+    "9: in a child every call says ESRCH and whose the machine is, and changes nothing",
+    arguments: TrapTier.all)
+  func calls(tier: TrapTier) throws { try expectDone("calls", tier) }
+
+  @Test(
+    "9, C.9: a child that releases what its parent took changes no count",
+    arguments: TrapTier.all)
+  func releases(tier: TrapTier) throws { try expectDone("releases", tier) }
+
+  @Test(
+    "9: a child that drops every object and ends by exit(3) leaves the parent's alone",
+    arguments: TrapTier.all)
+  func ends(tier: TrapTier) throws { try expectDone("ends", tier) }
+
+  @Test(
+    "9: threads fault and pin while 60 children come and go",
+    arguments: TrapTier.all)
+  func storm(tier: TrapTier) throws { try expectDone("storm", tier) }
+
+  @Test(
+    "9: a child makes machines of its own, down to the fourth generation",
+    arguments: TrapTier.all)
+  func ownMachine(tier: TrapTier) throws { try expectDone("ownMachine", tier) }
+
+  private func expectDone(_ scenario: String, _ tier: TrapTier) throws {
+    let run = try runHelper(scenario, tier, of: "fork-helper")
+    #expect(run.isDone, "\(run)")
+  }
+}
