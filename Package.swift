@@ -116,7 +116,7 @@ let package = Package(
     tests("DMATests", of: rooms),
     tests("EventsTests", of: ["Events", "PageFrames", "AddressSpaces"]),
     tests("HostKernelTests", of: ["HostKernel"]),
-    tests("gupctlTests", of: []),
+    tests("gupctlTests", of: ["gupctl", "SwiftGUP"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

@@ -17,10 +17,12 @@ struct Gupctl: ParsableCommand {
     discussion: """
       extract moves a file through pages that are extracted from a buffer of any kind and \
       shows what was held on them. kinds says which can be extracted, and how. bench measures pins, references and extractions beside a C \
-      loop and the host kernel. doctor says what this machine offers.
+      loop and the host kernel. doctor says what this machine offers. \
+      lesson tells, step by step, what forks, pins and copies do to pages.
 
       Try first:
         gupctl extract
+        gupctl lesson fork-loss
         gupctl extract --file /etc/services --output /tmp/copy --verbose
         gupctl extract --kind folioq --dialect upstream
         gupctl kinds
@@ -28,5 +30,6 @@ struct Gupctl: ParsableCommand {
       """,
     subcommands: [
       ExtractCommand.self, KindsCommand.self, BenchCommand.self, DoctorCommand.self,
+      LessonCommand.self,
     ])
 }

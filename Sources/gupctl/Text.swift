@@ -36,9 +36,49 @@ func counted(_ number: Int, _ noun: String) -> String {
   "\(number) \(noun)\(number == 1 ? "" : "s")"
 }
 
+extension String {
+  /// With spaces after it, up to a width.
+  /// With spaces after it, up to a width.
+  func padded(_ width: Int) -> String {
+    self + String(repeating: " ", count: max(0, width - count))
+  }
+  /// With spaces before it.
+  func padded(toEnd width: Int) -> String {
+    String(repeating: " ", count: max(0, width - count)) + self
+  }
+
+  /// In lines of at most `width` columns, the first after `first`, the others
+  /// after as many spaces. A word that is longer stands alone.
+  func wrapped(_ width: Int, first: String = "") -> [String] {
+    var lines: [String] = []
+    var line = first
+    var isEmpty = true
+    for word in split(separator: " ") {
+      if !isEmpty, line.count + 1 + word.count > width {
+        lines.append(line)
+        line = String(repeating: " ", count: first.count)
+        isEmpty = true
+      }
+      line += (isEmpty ? "" : " ") + word
+      isEmpty = false
+    }
+    return lines + [line]
+  }
+}
+
 enum Terminal {
   /// Will a person see what standard error says, as it is said?
   static var errorIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+
+  /// May standard output be coloured? On a terminal that can, unless NO_COLOR is
+  /// set to anything.
+  static var outputTakesColour: Bool {
+    func variable(_ name: String) -> String? {
+      unsafe getenv(name).map { unsafe String(cString: $0) }
+    }
+    return isatty(STDOUT_FILENO) == 1 && variable("NO_COLOR")?.isEmpty != false
+      && variable("TERM") != "dumb"
+  }
 
   /// Writes to standard error. What it refuses is lost: there is nowhere to say so.
   static func writeError(_ text: String) {

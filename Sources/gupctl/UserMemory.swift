@@ -34,7 +34,8 @@ final class UserMemory: ExtractMemory {
 
   deinit { try? space.unmap(mapping, length: mappingLength) }
 
-  private static func makeSpace(_ memory: PhysicalMemory) throws -> AddressSpace {
+  /// - Throws: what is wrong with `--trap`.
+  static func makeSpace(_ memory: PhysicalMemory) throws -> AddressSpace {
     do throws(MemoryError) {
       return try AddressSpace(memory: memory)
     } catch {

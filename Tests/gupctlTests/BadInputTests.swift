@@ -58,6 +58,14 @@ extension BadInput {
         BadInput("bench", "--pages", "262145", status: 64, names: "--pages", "262145"),
         BadInput("bench", "--rounds", "0", status: 64, names: "--rounds", "0"),
         BadInput("bench", "--rounds", "-7", status: 64, names: "--rounds", "-7"),
+        BadInput("lesson", "no-such", status: 64, names: "no-such", "fork-loss", "pipe-hazard"),
+        BadInput("lesson", "", status: 64, names: "fork-loss"),
+        BadInput("lesson", "fork-pin", "extra", status: 64, names: "extra"),
+        BadInput(
+          "lesson", "fork-pin", "--policy", "linux", status: 64, names: "--policy", "linux"),
+        BadInput("lesson", "fork-pin", "--trap", "x", status: 64, names: "--trap", "x"),
+        BadInput("lesson", "list", "--policy", "rfc", status: 64, names: "--policy", "rfc"),
+        BadInput("lesson", "--trap", "none", status: 64, names: "--trap", "none"),
         BadInput("doctor", "--no-such", status: 64, names: "--no-such"),
         BadInput("no-such", status: 64, names: "no-such"),
       ]
