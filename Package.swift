@@ -106,12 +106,15 @@ let package = Package(
     .target(
       name: "ExtractionModel", dependencies: ["TestSupport"] + asTargets(rooms),
       path: "Tests/ExtractionModel", swiftSettings: settings),
+    // Knows the rules of fork and nothing of the rooms.
+    .target(name: "ForkModel", path: "Tests/ForkModel", swiftSettings: settings),
     .executableTarget(
       name: "iterator-fuzz", dependencies: ["ExtractionModel", "TestSupport"],
       path: "Tests/IteratorFuzz", swiftSettings: settings),
     tests("PageFramesTests", of: ["Events", "PageFrames"]),
     tests("AddressSpacesTests", of: ["Events", "PageFrames", "AddressSpaces"]),
     tests("GUPTests", of: ["Events", "PageFrames", "AddressSpaces", "GUP"]),
+    tests("ForkModelTests", of: ["Events", "PageFrames", "AddressSpaces", "GUP", "ForkModel"]),
     tests("PageExtractionTests", of: rooms + ["SwiftGUP", "ExtractionModel"]),
     tests("DMATests", of: rooms),
     tests("EventsTests", of: ["Events", "PageFrames", "AddressSpaces"]),

@@ -17,6 +17,9 @@ public struct SeededRandom: RandomNumberGenerator, Sendable {
     state = SeededRandom.seed &+ stream &* 0xd1b5_4a32_d192_ed03
   }
 
+  /// A source that is the same in every run.
+  public init(seed: UInt64) { state = seed }
+
   public mutating func next() -> UInt64 {
     state &+= 0x9e37_79b9_7f4a_7c15
     var z = state

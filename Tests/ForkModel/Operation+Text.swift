@@ -1,0 +1,43 @@
+//===----------------------------------------------------------------------===//
+// Steps as a person reads them: a failing run prints its program, a line a step.
+//===----------------------------------------------------------------------===//
+
+extension Place: CustomStringConvertible {
+  public var description: String {
+    pages.count == 1
+      ? "\(space).\(pages.lowerBound)" : "\(space).\(pages.lowerBound)-\(pages.upperBound - 1)"
+  }
+}
+
+extension Acquisition: CustomStringConvertible {
+  public var description: String {
+    "\(pins ? "pin" : "get") \(writes ? "for writing" : "for reading"), \(path)"
+      + (mayFault ? "" : ", no fault") + (isLong ? ", long" : "")
+  }
+}
+
+extension Operation: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .begin(let space): "begin \(space)"
+    case .fork(let space, let child): "fork \(space) to \(child)"
+    case .exit(let space): "exit \(space)"
+    case .map(let place, let access, let shared):
+      "map \(place) \(access) \(shared ? "shared" : "private")"
+    case .unmap(let place): "unmap \(place)"
+    case .protect(let place, let access): "protect \(place) \(access)"
+    case .advise(let place, let advice): "advise \(place) \(advice)"
+    case .store(let space, let page, let word, let value):
+      "store \(space).\(page) word \(word): \(value)"
+    case .load(let space, let page, let word): "load \(space).\(page) word \(word)"
+    case .copyIn(let place, let value): "copy in \(place): \(value)"
+    case .copyOut(let place): "copy out \(place)"
+    case .acquire(let hold, let place, let how): "hold \(hold) = \(place) \(how)"
+    case .release(let hold): "release hold \(hold)"
+    case .deviceStore(let hold, let page, let word, let value):
+      "device store hold \(hold)[\(page)] word \(word): \(value)"
+    case .deviceLoad(let hold, let page, let word):
+      "device load hold \(hold)[\(page)] word \(word)"
+    }
+  }
+}

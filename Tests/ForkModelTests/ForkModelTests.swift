@@ -1,0 +1,64 @@
+//===----------------------------------------------------------------------===//
+// The random test of fork: processes that fork, exit, store, pin, unpin, unmap
+// and protect, beside a model that knows only the rules.
+//===----------------------------------------------------------------------===//
+
+import AddressSpaces
+import ForkModel
+import PageFrames
+import TestSupport
+import Testing
+
+/// A seed, and where its program runs.
+struct RandomRun: Sendable, CustomTestStringConvertible {
+  let number: Int
+  let isFresh: Bool
+  let setting: Setting
+
+  static let steps = 10_000
+
+  /// Four seeds that stay, and two of this run's own. Every other one is short
+  /// of frames.
+  static let all: [RandomRun] = (0..<6).map { number in
+    RandomRun(
+      number: number, isFresh: number >= 4,
+      setting: Setting(
+        tier: TrapTier.testable[number / 2 % TrapTier.testable.count],
+        frames: number % 2 == 0 ? 1024 : 48))
+  }
+
+  /// What a run of a seed that stays comes through.
+  var mustHappen: [Happening] {
+    isFresh ? [] : Happening.allCases.filter { $0 != .forkUndone || setting.frames < 64 }
+  }
+  var source: SeededRandom {
+    isFresh ? SeededRandom(stream: 400 + UInt64(number)) : SeededRandom(seed: UInt64(number))
+  }
+  var name: String {
+    isFresh ? "GUP_SEED=\(SeededRandom.seed), stream \(400 + number)" : "seed \(number)"
+  }
+  var testDescription: String {
+    "\(isFresh ? "fresh seed" : "seed") \(number), \(setting.tier), \(setting.frames) frames"
+  }
+}
+
+@Suite("Fork against a model")
+struct ForkModelTests {
+  @Test(
+    "G1, G2, G5, D.1 to D.3: bytes, counts and errors of random processes are the model's",
+    arguments: RandomRun.all)
+  func randomProcesses(run: RandomRun) throws {
+    if run.isFresh { print("random processes: \(run.name)") }
+    do {
+      let summary = try run.setting.run(steps: RandomRun.steps, Dice(run.source))
+      #expect(summary.stores * 3 >= RandomRun.steps, "a third of the steps are native stores")
+      // What a seed of its own comes through may differ.
+      for happening in run.mustHappen {
+        #expect(summary.happenings[happening, default: 0] > 0, "\(happening) never happened")
+      }
+    } catch {
+      print("random processes, \(run.name), \(run.setting.tier): \(error)")
+      throw error
+    }
+  }
+}
