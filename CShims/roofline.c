@@ -65,3 +65,51 @@ size_t cshims_roofline_walk(cshims_pte *pgd, uint64_t address, size_t count, uin
   }
   return done;
 }
+
+static inline cshims_page *page_of(cshims_page *pages, uint64_t entry) {
+  return &pages[(entry & CSHIMS_PTE_FRAME_MASK) >> CSHIMS_PAGE_SHIFT];
+}
+
+static inline size_t share_run(const cshims_pte *entries, size_t count, cshims_page *pages,
+                               cshims_pte *copy) {
+  for (size_t i = 0; i < count; i++) {
+    if (i + CSHIMS_PREFETCH_PAGES < count)
+      cshims_page_prefetch(pages, cshims_pte_load(&entries[i + CSHIMS_PREFETCH_PAGES]));
+    uint64_t value = cshims_pte_load(&entries[i]);
+    if (cshims_unlikely(!(value & CSHIMS_PTE_PRESENT))) return i;
+    cshims_page *page = page_of(pages, value);
+    cshims_page_ref_fetch_add(page, 1);
+    cshims_page_map_fetch_add(page, 1);
+    cshims_pte_store(&copy[i], value & ~CSHIMS_PTE_WRITE);
+  }
+  return count;
+}
+
+size_t cshims_roofline_fork(cshims_pte *pgd, uint64_t address, size_t count, cshims_page *pages,
+                            cshims_pte *copy) {
+  if (address >= CSHIMS_TASK_SIZE || count > (CSHIMS_TASK_SIZE - address) >> CSHIMS_PAGE_SHIFT)
+    return 0;
+  size_t done = 0;
+  while (done < count) {
+    const cshims_pte *pmd = cshims_pmd_offset(pgd, address);
+    if (!pmd) break;
+    uint64_t table = cshims_pte_load(pmd);
+    if ((table & (CSHIMS_PTE_PRESENT | CSHIMS_PTE_HUGE)) != CSHIMS_PTE_PRESENT) break;
+    size_t first = cshims_pte_index(address, CSHIMS_PAGE_SHIFT);
+    size_t run = CSHIMS_PTE_ENTRIES - first;
+    if (run > count - done) run = count - done;
+    size_t got = share_run(cshims_pte_table(table) + first, run, pages, copy + done);
+    done += got;
+    if (got < run) break;
+    address += (uint64_t)run << CSHIMS_PAGE_SHIFT;
+  }
+  return done;
+}
+
+void cshims_roofline_unfork(const cshims_pte *copy, size_t count, cshims_page *pages) {
+  for (size_t i = 0; i < count; i++) {
+    cshims_page *page = page_of(pages, cshims_pte_load(&copy[i]));
+    cshims_page_map_fetch_sub(page, 1);
+    cshims_page_ref_fetch_sub(page, 1);
+  }
+}

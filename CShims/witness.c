@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #if !defined(MADV_POPULATE_WRITE)
@@ -189,4 +190,18 @@ int cshims_buffer_huge_bytes(const void *base, uint64_t *bytes) {
   }
   fclose(maps);
   return error;
+}
+
+int cshims_fork_idle_child(int *pid) {
+  pid_t child = fork();
+  if (child < 0) return errno;
+  if (child == 0) _exit(0);
+  *pid = child;
+  return 0;
+}
+
+int cshims_wait_for_child(int pid) {
+  while (waitpid(pid, NULL, 0) < 0)
+    if (errno != EINTR) return errno;
+  return 0;
 }

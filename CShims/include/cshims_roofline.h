@@ -2,8 +2,9 @@
 // The C roofline: the least that pinning and unpinning a run of 4 KiB pages can
 // be: load the entry, check it, add to the count, check what it was, re-read
 // the entry, store the pointer; one subtraction each on the way back; and the
-// descriptors fetched ahead, without which a long run waits on each miss. The
-// benchmarks compare the Swift walk with these loops in the same run.
+// descriptors fetched ahead, without which a long run waits on each miss. And
+// the least that fork can be. The benchmarks compare the Swift code with these
+// loops in the same run.
 //
 // They are loops, not a library: they free nothing. So each page must be held
 // by somebody else (its mapping) as long as they run.
@@ -43,5 +44,15 @@ size_t cshims_roofline_drop(cshims_page **list, size_t count, uint32_t bias);
 /// all below CSHIMS_TASK_SIZE.
 size_t cshims_roofline_walk(cshims_pte *pgd, uint64_t address, size_t count, uint64_t mask,
                             uint64_t want, cshims_page *pages, uint32_t bias, cshims_page **out);
+
+/// What fork cannot do without for `count` pages from `address`: load the entry,
+/// add a reference and a mapping to its page, store it write-protected for the
+/// child in `copy`. The parent's entries stay as they are: protecting them is
+/// the host's part. Stops where a table is absent, at a 2 MiB leaf and at an
+/// absent page; returns how many pages it copied.
+size_t cshims_roofline_fork(cshims_pte *pgd, uint64_t address, size_t count, cshims_page *pages,
+                            cshims_pte *copy);
+/// Takes the references and mappings of `count` copied entries back.
+void cshims_roofline_unfork(const cshims_pte *copy, size_t count, cshims_page *pages);
 
 #endif

@@ -1,7 +1,7 @@
 //===----------------------------------------------------------------------===//
 // gupctl bench: its arguments and their checks. Bench.swift measures,
-// Contenders.swift and HostContenders.swift are what is measured, and
-// BenchReport.swift prints.
+// Contenders.swift and HostContenders.swift are what is measured, ForkBench.swift
+// is both for fork, and BenchReport.swift prints.
 //===----------------------------------------------------------------------===//
 
 import ArgumentParser
@@ -11,7 +11,7 @@ import SwiftGUP
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Measure pin, get, unpin and extract beside a C loop and the host kernel.",
+    abstract: "Measure pin, get, unpin, extract and fork beside a C loop and the host kernel.",
     discussion: """
       Three columns, in nanoseconds per 4 KiB page: 'ours' is this library, 'roofline' a C loop \
       over the same page tables, descriptors and lists that does what a pin cannot do without, \
@@ -21,7 +21,10 @@ struct BenchCommand: ParsableCommand {
       Ratios are what compares between machines and days.
 
       Rows: pin and unpin, get and put, each alone and as a pair; extract (which makes its list) \
-      and extract-list (into the caller's), beside 'gup', the pin call inside them.
+      and extract-list (into the caller's), beside 'gup', the pin call inside them. \
+      Last, fork-64m: fork of 64 MiB of present pages. Its 'roofline' is mprotect(2) of as much \
+      memory and a C loop that copies as many entries and counts their pages; 'host' is fork(2) \
+      of this program with as much memory.
       """)
 
   @Option(
@@ -42,7 +45,7 @@ struct BenchCommand: ParsableCommand {
   @Flag(
     help: """
       Print one JSON array of objects: name, pages, and ours, roofline, host, gup in ns per page \
-      (null where not measured; why says why).
+      (null where not measured; why says why), ratios, and hostCalls of a fork.
       """)
   var json = false
 
@@ -66,13 +69,18 @@ struct BenchCommand: ParsableCommand {
     let sizes = pages?.values ?? (quick ? [1, 16, 256] : [1, 16, 256, 4096])
     let rounds = rounds ?? (quick ? 11 : 101)
     var progress = ProgressBar()
+    let all = (sizes.count + 1) * rounds
     let bench = try Bench(largest: sizes.max() ?? 1)
     var rows: [BenchRow] = []
     for (index, size) in sizes.enumerated() {
       rows += try bench.measure(pages: size, rounds: rounds) { round in
-        progress.show(index * rounds + round, of: sizes.count * rounds, unit: .steps)
+        progress.show(index * rounds + round, of: all, unit: .steps)
       }
     }
+    rows.append(
+      try ForkBench().measure(rounds: rounds) { round in
+        progress.show(sizes.count * rounds + round, of: all, unit: .steps)
+      })
     progress.clear()
     try bench.checkThatNothingIsHeld()
     if json { try printJSON(rows) } else { BenchReport(rows: rows, rounds: rounds).print() }

@@ -16,6 +16,8 @@ struct BenchRow {
   let oursToRoofline: Double?
   let oursToGUP: Double?
   let hostToOurs: Double?
+  /// Host calls that one call of ours made, where those are of interest.
+  var hostCalls: Int?
   /// Why a column has no figure.
   let why: String?
 }
@@ -49,6 +51,14 @@ extension BenchRow {
     why = if let host { host.why.map { "host: \($0)" } } else { Self.noHostCall }
   }
 
+  init(
+    fork name: String, pages: Int, ours: BenchColumn, floor: BenchColumn, host: BenchColumn,
+    hostCalls: Int
+  ) {
+    self.init(name, pages, \.take, ours: ours, roofline: floor, host: host)
+    self.hostCalls = hostCalls
+  }
+
   /// Every row of one number of pages.
   static func all(pages: Int, _ column: (Entrant) -> BenchColumn) -> [BenchRow] {
     let (pin, roofPin, hostPin) = (column(.pin), column(.roofPin), column(.hostPin))
@@ -78,7 +88,8 @@ extension BenchRow {
 
 extension BenchRow: Encodable {
   private enum Key: String, CodingKey {
-    case name, pages, ours, roofline, host, gup, oursToRoofline, oursToGUP, hostToOurs, why
+    case name, pages, ours, roofline, host, gup, oursToRoofline, oursToGUP, hostToOurs
+    case hostCalls, why
   }
 
   /// With null for what was not measured: every object has every key.
@@ -93,6 +104,7 @@ extension BenchRow: Encodable {
     try container.encode(oursToRoofline, forKey: .oursToRoofline)
     try container.encode(oursToGUP, forKey: .oursToGUP)
     try container.encode(hostToOurs, forKey: .hostToOurs)
+    try container.encode(hostCalls, forKey: .hostCalls)
     try container.encode(why, forKey: .why)
   }
 }
@@ -129,6 +141,10 @@ struct BenchReport {
         Column(title: "ours/gup", value: ratio(row.oursToGUP), align: .right),
         Column(title: "host/ours", value: ratio(row.hostToOurs), align: .right),
       ]
+    }
+    for row in rows {
+      guard let calls = row.hostCalls else { continue }
+      Swift.print("\n\(row.name): \(counted(calls, "host call")) for \(row.pages) pages.")
     }
     printReasons()
   }
