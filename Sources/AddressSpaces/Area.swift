@@ -96,6 +96,9 @@ public struct Area: BitwiseCopyable {
   /// The frame number that page number 0 would have as its home; a page's home
   /// is this plus its page number. `noHome` where the area has no span.
   var homeBase: UInt64
+  /// The same of a second span, for pages whose home is somebody else's; `noHome`
+  /// until one is needed.
+  var secondBase = Area.noHome
   /// The page cache behind it, as an address in the metadata mapping, or 0.
   var cache: UInt
   /// The cache index that page number 0 would have.
@@ -120,11 +123,16 @@ public struct Area: BitwiseCopyable {
     homeBase == Area.noHome ? nil : homeBase &+ (address >> 12)
   }
 
+  /// The frame at the same index of the second span, if there is one.
+  func secondHome(of address: UInt64) -> UInt64? {
+    secondBase == Area.noHome ? nil : secondBase &+ (address >> 12)
+  }
+
   func cacheIndex(of address: UInt64) -> UInt64 { cacheBase &+ (address >> 12) }
 
   /// May a neighbour that starts where this one ends become one with it?
   func merges(with next: Area) -> Bool {
     end == next.start && flags == next.flags && homeBase == next.homeBase
-      && cache == next.cache && cacheBase == next.cacheBase
+      && secondBase == next.secondBase && cache == next.cache && cacheBase == next.cacheBase
   }
 }

@@ -170,11 +170,9 @@ extension MM {
     var done = 0
     while done < count {
       let target = address + UInt64(done) << 12
-      let flags = CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
-      guard
-        let (frame, got) = unsafe machine.allocateNear(
-          area.pointee.home(of: target), count - done, flags: flags)
-      else { return FaultResult(.outOfMemory, done) }
+      guard let (frame, got) = unsafe allocatePrivate(at: target, count - done, in: area) else {
+        return FaultResult(.outOfMemory, done)
+      }
       if machine.zero(frame: frame, count: got) != 0 {
         for i in 0..<got { machine.page(frame + UInt64(i)).release(.reference) }
         return FaultResult(.hostRefused, done)
@@ -279,10 +277,7 @@ extension MM {
     _ area: UnsafeMutablePointer<Area>, writable: Bool, dirty: Bool
   ) -> FaultResult {
     let special = value & CSHIMS_PTE_SPECIAL != 0
-    let flags = CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
-    // With a page cache the home belongs to the cache's page.
-    let home = unsafe area.pointee.cache == 0 ? area.pointee.home(of: address) : nil
-    guard let (frame, _) = machine.allocateNear(home, 1, flags: flags) else {
+    guard let (frame, _) = unsafe allocatePrivate(at: address, 1, in: area) else {
       return FaultResult(.outOfMemory, 0)
     }
     let page = machine.page(frame)

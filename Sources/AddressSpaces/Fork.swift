@@ -61,10 +61,10 @@ extension MM {
     while let current = unsafe node {
       let area = unsafe current.pointee.payload
       if !area.flags.contains(.dontFork) {
-        let copy = try copyArea(area)
+        let copy = unsafe try copyArea(area)
         // A shared mapping faults its pages in again from the cache.
         if !area.flags.contains(.shared), !area.flags.contains(.wipeOnFork) {
-          let result = copyEntries(area, of: parent, to: copy)
+          let result = unsafe copyEntries(area, of: parent, to: copy)
           pages += result.pages
           // What was write-protected so far must show in the parent's view,
           // also when the rest fails.
@@ -87,11 +87,12 @@ extension MM {
     }
   }
 
-  private func copyArea(_ area: Area) throws(MemoryError) -> Area {
+  private func copyArea(_ area: Area) throws(MemoryError) -> UnsafeMutablePointer<Area> {
     guard var reserve = makeNodes(1), let node = unsafe reserve.take() else {
       throw MemoryError(.outOfMemory, .metadataExhausted, area.start)
     }
     var copy = area
+    copy.secondBase = Area.noHome
     if let cache = cache(of: area) {
       cache.retain()
     } else {
@@ -109,11 +110,13 @@ extension MM {
     unsafe insertArea(copy, using: node)
     let error = establish(copy.start, copy.end)
     guard error == 0 else { throw MemoryError.host(error) }
-    return copy
+    return unsafe Self.area(of: node)
   }
 
   /// Copies the entries of a private area (copy_present_ptes).
-  private func copyEntries(_ area: Area, of parent: MM, to copy: Area) -> FaultResult {
+  private func copyEntries(_ area: Area, of parent: MM, to copy: UnsafeMutablePointer<Area>)
+    -> FaultResult
+  {
     let mayBePinned = unsafe cshims_mm_flags(parent.hot) & CSHIMS_MM_HAS_PINNED != 0
     var pages = 0
     var address = area.start
@@ -140,7 +143,8 @@ extension MM {
 
   private func copyEntry(
     _ value: UInt64, _ source: UnsafeMutablePointer<cshims_pte>,
-    to entry: UnsafeMutablePointer<cshims_pte>, at address: UInt64, _ area: Area,
+    to entry: UnsafeMutablePointer<cshims_pte>, at address: UInt64,
+    _ area: UnsafeMutablePointer<Area>,
     parentHasPinned: Bool
   ) -> FaultOutcome {
     if value & CSHIMS_PTE_SPECIAL != 0 {
@@ -173,11 +177,10 @@ extension MM {
   /// The child's own copy of a page that a device may be using; the parent's
   /// entry and page stay exactly as they are.
   private func copyAtOnce(
-    _ value: UInt64, to entry: UnsafeMutablePointer<cshims_pte>, at address: UInt64, _ area: Area
+    _ value: UInt64, to entry: UnsafeMutablePointer<cshims_pte>, at address: UInt64,
+    _ area: UnsafeMutablePointer<Area>
   ) -> FaultOutcome {
-    let flags = CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
-    let home = area.cache == 0 ? area.home(of: address) : nil
-    guard let (frame, _) = machine.allocateNear(home, 1, flags: flags) else {
+    guard let (frame, _) = unsafe allocatePrivate(at: address, 1, in: area) else {
       return .outOfMemory
     }
     let page = machine.page(frame)
@@ -190,7 +193,7 @@ extension MM {
     unsafe _ = cshims_page_map_fetch_add(page.descriptor, 1)
     // The same protection state as the source: present, or under PROT_NONE.
     let state = value & ~(CSHIMS_PTE_FRAME_MASK | CSHIMS_PTE_WRITE) | CSHIMS_PTE_DIRTY
-    let writable = area.flags.contains(.write) && value & CSHIMS_PTE_PRESENT != 0
+    let writable = unsafe area.pointee.flags.contains(.write) && value & CSHIMS_PTE_PRESENT != 0
     unsafe cshims_pte_store(
       entry, state | frame << 12 | (writable ? CSHIMS_PTE_WRITE : 0))
     return .done

@@ -103,15 +103,6 @@ extension MM {
     unsafe machine.header.emit(.unmap, address: start, pageCount: Int((end - start) >> 12))
   }
 
-  /// Gives back what an area that is gone held: its span, or its cache.
-  func releaseBacking(_ area: Area) {
-    if let cache = cache(of: area) {
-      cache.release()
-    } else if let home = area.home(of: area.start) {
-      machine.releaseSpan(home, count: Int((area.end - area.start) >> 12))
-    }
-  }
-
   // MARK: - Finding room
 
   private func place(_ length: UInt64, _ placement: Placement) throws(MemoryError) -> UInt64 {
