@@ -108,7 +108,9 @@ extension MM {
         ?? Area.noHome
     }
     unsafe insertArea(copy, using: node)
-    let error = establish(copy.start, copy.end)
+    let error =
+      unsafe machine.header.fails(at: .hostMapping)
+      ? ErrorNumber.outOfMemory.rawValue : establish(copy.start, copy.end)
     guard error == 0 else { throw MemoryError.host(error) }
     return unsafe Self.area(of: node)
   }

@@ -18,7 +18,7 @@ struct ExitTests {
       try space.writeEveryPage(start, 4, 1)
       space.exit()
       space.exit()
-      for call in 0..<8 {
+      for call in 0..<9 {
         let error = MappingTests.refusal { () throws(MemoryError) in
           switch call {
           case 0: _ = try space.map(length: 4096)
@@ -28,6 +28,7 @@ struct ExitTests {
           case 4: try space.advise(start, length: 4096, .dontNeed)
           case 5: try space.write([1], to: start)
           case 6: _ = try space.read(1, at: start)
+          case 7: _ = try space.fork()
           default: try space.zeroUser(start, count: 1)
           }
         }

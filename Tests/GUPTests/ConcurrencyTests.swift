@@ -103,11 +103,14 @@ struct ConcurrencyTests {
     let stop = Atomic(false)
     let wrong = Atomic(0)
     let lost = Atomic(0)
+    let forks = Atomic(0)
+    let outlasted = Atomic(0)
     onThreads(4) { number in
       if number == 3 {
         for _ in 0..<Self.rounds {
           guard let child = try? space.fork() else { continue }
           child.exit()
+          forks.add(1, ordering: .releasing)
         }
         stop.store(true, ordering: .releasing)
         return
@@ -120,6 +123,14 @@ struct ConcurrencyTests {
           // With the slow path behind the walk nothing is refused.
           if entry == .pinUserPagesFast, count < Self.pages {
             wrong.add(1, ordering: .relaxed)
+          }
+          // Now and then the pins are held until a fork has begun and ended.
+          if count > 0, number == 2 {
+            let before = forks.load(ordering: .acquiring)
+            while forks.load(ordering: .acquiring) < before + 2,
+              !stop.load(ordering: .acquiring)
+            {}
+            outlasted.add(1, ordering: .relaxed)
           }
           for i in 0..<max(0, count) {
             // The owner never moves away from a page that is pinned for writing.
@@ -134,6 +145,8 @@ struct ConcurrencyTests {
     }
     #expect(wrong.load(ordering: .relaxed) == 0)
     #expect(lost.load(ordering: .relaxed) == 0)
+    #expect(forks.load(ordering: .relaxed) == Self.rounds)
+    #expect(outlasted.load(ordering: .relaxed) > 0)
     for i in 0..<Self.pages {
       #expect(space.page(at: start + .pages(i))?.referenceCount == 1)
     }

@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 import CShims
+import Glibc
 import HostKernel
 import Testing
 
@@ -34,6 +35,15 @@ func guardPage(after buffer: borrowing HostBuffer, from offset: Int) -> UnsafeRa
 }
 
 extension HostKernelTests {
+  @Test("fork(2): a child that ends at once, waited for or let go, leaves no zombie")
+  func children() throws {
+    try HostChild().wait()
+    do { _ = try HostChild() }
+    // Nobody is left to wait for but children of other tests.
+    var status: Int32 = 0
+    #expect(unsafe waitpid(-1, &status, WNOHANG) <= 0)
+  }
+
   @Suite("Capabilities")
   struct Capabilities {
     @Test("Probing works on any host, again and again, and says what each lack costs")

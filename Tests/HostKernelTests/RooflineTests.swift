@@ -149,6 +149,28 @@ struct RooflineTests {
     #expect(machine.deviations { $0 < 32 ? 0 : 1 } == "")
   }
 
+  @Test(
+    "Fork's loop counts each page once, copies its entry write-protected, and stops where none is",
+    arguments: [0, 1, 511, 512, 513, 1023, 1024])
+  func forkLoop(absent: Int) throws {
+    let machine = try RooflineMachine()
+    if absent < 1024 { unsafe cshims_pte_store(machine.entries + absent, 0) }
+    let copy = UnsafeMutablePointer<cshims_pte>.allocate(capacity: 1024)
+    defer { unsafe copy.deallocate() }
+    unsafe copy.initialize(repeating: cshims_pte(), count: 1024)
+    let count = unsafe cshims_roofline_fork(
+      machine.pgd, RooflineMachine.address, 1024, machine.pages, copy)
+    try #require(count == absent)
+    #expect(machine.deviations { $0 < count ? 2 : 1 } == "")
+    for i in 0..<count {
+      #expect(unsafe cshims_page_map_load(machine.page(i)) == 1)
+      let expected = RooflineMachine.entry(i) & ~CSHIMS_PTE_WRITE
+      #expect(unsafe cshims_pte_load(copy + i) == expected)
+    }
+    unsafe cshims_roofline_unfork(copy, count, machine.pages)
+    #expect(machine.deviations { _ in 1 } == "")
+  }
+
   @Test("A grab that succeeds is seen by whoever unmaps the page and looks at its count (G3)")
   func unmappingRace() async throws {
     let machine = try RooflineMachine()

@@ -17,6 +17,7 @@ struct BenchJSON: Decodable {
   let oursToRoofline: Double?
   let oursToGUP: Double?
   let hostToOurs: Double?
+  let hostCalls: Int?
   let why: String?
 }
 
@@ -28,13 +29,17 @@ extension GupctlTests {
       "extract-release-4k", "extract-list-4k",
     ]
 
+    /// The row that comes once, whatever the numbers of pages.
+    static let fork = "fork-64m"
+
     @Test("Every row has its figures, and says why where it has none")
     func json() throws {
       let outcome = try gupctl(["bench", "--pages", "1,16,300", "--rounds", "2", "--json"])
       try #require(outcome.status == 0, "\(outcome.errors)")
       let rows = try outcome.json(as: [BenchJSON].self)
-      #expect(rows.map(\.name) == Self.names + Self.names + Self.names)
-      #expect(rows.enumerated().allSatisfy { $1.pages == [1, 16, 300][$0 / Self.names.count] })
+      #expect(rows.map(\.name) == Self.names + Self.names + Self.names + [Self.fork])
+      #expect(
+        rows.enumerated().allSatisfy { $1.pages == [1, 16, 300, 16384][$0 / Self.names.count] })
       for row in rows {
         #expect(try #require(row.ours) > 0)
         #expect(try #require(row.roofline) > 0)
@@ -43,7 +48,10 @@ extension GupctlTests {
         #expect((row.gup != nil) == (row.oursToGUP != nil))
         #expect((row.host != nil) == (row.hostToOurs != nil))
         #expect((row.host == nil) == (row.why != nil))
+        #expect((row.hostCalls != nil) == (row.name == Self.fork))
       }
+      // A call for each 2 MiB, and a few for the areas: none a page.
+      #expect((1...64).contains(rows.last?.hostCalls ?? 0))
       // Null is spelled out: every object has every key.
       let objects = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8))
       let keys = Set((objects as? [[String: Any]] ?? []).map { $0.keys.sorted() })
@@ -55,12 +63,13 @@ extension GupctlTests {
       let outcome = try gupctl(["bench", "--quick", "--rounds", "1"])
       try #require(outcome.status == 0, "\(outcome.errors)")
       let header = outcome.output.split(separator: "\n").first { $0.hasPrefix("name") }
+      #expect(outcome.output.contains("\n\(Self.fork): "))
       #expect(
         header?.split(separator: " ") == [
           "name", "pages", "ours", "roofline", "gup", "host", "ours/roofline", "ours/gup",
           "host/ours",
         ])
-      for name in Self.names { #expect(outcome.output.contains("\n\(name) ")) }
+      for name in Self.names + [Self.fork] { #expect(outcome.output.contains("\n\(name) ")) }
     }
   }
 
