@@ -24,5 +24,6 @@
 #include "cshims_roofline.h"
 #include "cshims_uring.h"
 #include "cshims_witness.h"
+#include "cshims_stage.h"
 
 #endif

@@ -18,6 +18,26 @@ int cshims_uring_register_buffer(int fd, void *address, uint64_t length);
 /// (Closing the ring unpins too, but some time afterwards.)
 int cshims_uring_unregister_buffers(int fd);
 
+/// A ring whose registered buffer a device reads and writes.
+typedef struct cshims_ring {
+  int fd;
+  /// The mappings that the kernel and the program share.
+  void *queues;
+  void *requests;
+  uint32_t tail_at;
+  uint32_t head_at;
+  uint32_t array_at;
+  uint32_t completions_at;
+} cshims_ring;
+
+/// A ring of one request at a time; closed when the process ends.
+int cshims_ring_open(cshims_ring *ring);
+/// One request on the registered buffer: with `from_memory` its bytes go to the
+/// file (IORING_OP_WRITE_FIXED), else the file's come to it
+/// (IORING_OP_READ_FIXED). EIO when it moved less than `length` bytes.
+int cshims_ring_transfer(cshims_ring *ring, bool from_memory, int file, void *address,
+                         uint32_t length);
+
 /// A pipe whose capacity is at least `bytes` (or the largest allowed). It holds
 /// one page, or a part of one, per 4 KiB of capacity. Neither end blocks.
 int cshims_pipe_open(int *read_end, int *write_end, uint64_t bytes, uint64_t *capacity);

@@ -1,0 +1,81 @@
+//===----------------------------------------------------------------------===//
+// What the parts of the stage share: the memory that all its processes see, and
+// the device, which the director opens and every process inherits.
+//===----------------------------------------------------------------------===//
+#ifndef CSHIMS_STAGE_INTERNAL_H
+#define CSHIMS_STAGE_INTERNAL_H
+
+#include "cshims_stage.h"
+
+#include <sys/types.h>
+
+enum {
+  STAGE_FILE_PAGES = CSHIMS_STAGE_PAGES,
+  /// What each buffer has of the ground; it may fill half of it.
+  STAGE_SLOT = 4 << 20,
+};
+
+typedef struct stage_buffer {
+  unsigned char *address;
+  uint64_t length;
+} stage_buffer;
+
+typedef enum stage_hold_state { HOLD_NONE, HOLD_PIN, HOLD_GET } stage_hold_state;
+
+typedef struct stage_hold {
+  stage_hold_state state;
+  unsigned char *address;
+  uint64_t length;
+} stage_hold;
+
+/// The shared mapping. Only the process whose turn it is changes anything in
+/// it; `turn` publishes (release) what the one before did.
+struct cshims_stage {
+  // Used by the opener only.
+  pid_t director;
+  int socket;
+
+  uint64_t zero_entry;
+  /// Where the buffers lie, at a multiple of 2 MiB.
+  unsigned char *ground;
+  int direct_error;
+  uint32_t count;
+  _Atomic(uint32_t) turn;
+  pid_t processes[CSHIMS_STAGE_PROCESSES];
+  stage_buffer buffers[CSHIMS_STAGE_BUFFERS];
+  stage_hold holds[CSHIMS_STAGE_HOLDS];
+  cshims_stage_step steps[CSHIMS_STAGE_STEPS];
+  cshims_stage_answer answers[CSHIMS_STAGE_STEPS];
+};
+
+/// Where a segment lies in the buffers' addresses.
+static inline unsigned char *stage_address(const cshims_stage *stage,
+                                           const cshims_stage_segment *segment) {
+  return stage->buffers[segment->buffer].address + segment->offset;
+}
+
+/// Opens what the device needs whatever is played; `*direct_error` as in
+/// cshims_stage_open.
+int stage_device_open(const char *directory, int *direct_error);
+/// Opens what the script's holds need, and fills the files that it maps.
+int stage_device_prepare(cshims_stage *stage);
+/// Drops every hold.
+void stage_device_reset(cshims_stage *stage);
+/// A file for mappings: page n starts with the byte 0x40 + n.
+int stage_device_file(void);
+
+// The device's steps, each with its answer. Pin and get are taken by the
+// process that owns the memory, the others by the director.
+int stage_pin(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);
+int stage_get(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);
+int stage_device_write(cshims_stage *stage, const cshims_stage_step *step);
+int stage_device_read(cshims_stage *stage, const cshims_stage_step *step,
+                      cshims_stage_answer *answer);
+int stage_release(cshims_stage *stage, uint32_t hold);
+int stage_direct(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);
+int stage_counters(cshims_stage_answer *answer);
+
+/// Takes a step that is a process's own.
+int stage_act(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);
+
+#endif
