@@ -63,10 +63,13 @@ let package = Package(
 
     // The hosted rooms.
     room("HostKernel", above: []),
+    .target(
+      name: "Conformance", dependencies: ["CShims", "SwiftGUP", "HostKernel"],
+      swiftSettings: settings),
     .executableTarget(
       name: "gupctl",
       dependencies: [
-        "CShims", "SwiftGUP", "HostKernel",
+        "CShims", "SwiftGUP", "HostKernel", "Conformance",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "TextTable", package: "TextTable"),
       ],

@@ -1,0 +1,146 @@
+//===----------------------------------------------------------------------===//
+// Cast: who lives, which buffers each process knows and what is held, as a
+// script goes on. It refuses scripts that make no sense, so that drivers need
+// not, and says nothing about what any step leads to.
+//===----------------------------------------------------------------------===//
+
+/// What is wrong with a script.
+public struct ScenarioError: Error, Sendable, Hashable, CustomStringConvertible {
+  public let description: String
+
+  init(_ description: String) { self.description = description }
+}
+
+/// The names of a script at one of its steps.
+struct Cast {
+  static let first = "P"
+  static let processLimit = 8
+  static let bufferLimit = 8
+  static let holdLimit = 16
+  static let stepLimit = 96
+  /// Pages of a buffer.
+  static let pageLimit = 32
+
+  struct Buffer: Hashable {
+    let pages: Int
+    let backing: Backing
+  }
+
+  /// Processes that live, in order of their fork.
+  private(set) var live = [Cast.first]
+  /// Every name in order of its first appearance.
+  private(set) var processes = [Cast.first]
+  private(set) var bufferNames: [String] = []
+  private(set) var holdNames: [String] = []
+  private(set) var buffers: [String: Buffer] = [:]
+  /// Buffers that a process mapped or inherited, mapped or not now.
+  private var known: [String: Set<String>] = [Cast.first: []]
+  /// What was taken and not released: what was asked for.
+  private(set) var held: [String: (stretch: Stretch, how: Hold)] = [:]
+
+  /// The cast of a whole script.
+  init(of script: [Step]) throws(ScenarioError) {
+    guard script.count <= Cast.stepLimit else {
+      throw ScenarioError("a script may have \(Cast.stepLimit) steps, not \(script.count)")
+    }
+    for step in script { try take(step) }
+  }
+
+  init() {}
+
+  /// The processes that know a buffer, in order.
+  func knowers(of buffer: String) -> [String] {
+    live.filter { known[$0, default: []].contains(buffer) }
+  }
+
+  mutating func take(_ step: Step) throws(ScenarioError) {
+    do throws(ScenarioError) {
+      if let by = step.process, !live.contains(by) {
+        throw ScenarioError("no process '\(by)' lives")
+      }
+      for stretch in step.stretches { try check(stretch, in: step) }
+      try apply(step)
+    } catch {
+      throw ScenarioError("step \(step): \(error)")
+    }
+  }
+
+  private func check(_ stretch: Stretch, in step: Step) throws(ScenarioError) {
+    guard let buffer = buffers[stretch.buffer] else {
+      throw ScenarioError("no buffer '\(stretch.buffer)' was mapped")
+    }
+    guard stretch.offset >= 0, stretch.length >= 0,
+      stretch.offset <= buffer.pages * 4096,
+      stretch.length <= buffer.pages * 4096 - stretch.offset
+    else { throw ScenarioError("bytes outside buffer '\(stretch.buffer)'") }
+    if let by = step.process, !known[by, default: []].contains(stretch.buffer) {
+      throw ScenarioError("process '\(by)' has never known buffer '\(stretch.buffer)'")
+    }
+    switch step {
+    case .directRead, .directWrite:
+      guard stretch.offset % 512 == 0, stretch.length % 512 == 0 else {
+        throw ScenarioError("direct transfers move whole blocks of 512 bytes")
+      }
+    case .unmap, .protect, .advise, .frames, .resident:
+      guard stretch.length > 0, stretch.offset % 4096 == 0, stretch.length % 4096 == 0 else {
+        throw ScenarioError("the stretch must be whole pages")
+      }
+    default:
+      guard stretch.length > 0 else { throw ScenarioError("the stretch is empty") }
+    }
+  }
+
+  private mutating func apply(_ step: Step) throws(ScenarioError) {
+    switch step {
+    case .map(let by, let name, let pages, let backing):
+      guard 1...Cast.pageLimit ~= pages else {
+        throw ScenarioError("a buffer has 1 to \(Cast.pageLimit) pages, not \(pages)")
+      }
+      if let before = buffers[name] {
+        guard before.pages == pages, known[by, default: []].contains(name) else {
+          throw ScenarioError("buffer '\(name)' is mapped otherwise")
+        }
+      } else {
+        bufferNames.append(name)
+        guard bufferNames.count <= Cast.bufferLimit else { throw ScenarioError("too many buffers") }
+      }
+      buffers[name] = Buffer(pages: pages, backing: backing)
+      known[by, default: []].insert(name)
+    case .take(_, let stretch, let name, let how, let times):
+      guard held[name] == nil else { throw ScenarioError("'\(name)' holds something already") }
+      guard 1...256 ~= times else { throw ScenarioError("1 to 256 times, not \(times)") }
+      if !holdNames.contains(name) { holdNames.append(name) }
+      guard holdNames.count <= Cast.holdLimit else { throw ScenarioError("too many holds") }
+      held[name] = (stretch, how)
+    case .deviceWrite(let name, let place, _), .expectDevice(let name, let place, _):
+      let stretch = try stretch(heldBy: name)
+      guard place.buffer == stretch.buffer, place.offset >= stretch.offset,
+        place.offset < stretch.offset + stretch.length,
+        (place.offset - stretch.offset) % 512 == 0
+      else { throw ScenarioError("no block of what '\(name)' holds starts there") }
+    case .deviceRead(let name): _ = try stretch(heldBy: name)
+    case .release(let name):
+      _ = try stretch(heldBy: name)
+      held[name] = nil
+    case .fork(let parent, let child):
+      guard !processes.contains(child) else { throw ScenarioError("'\(child)' was there before") }
+      live.append(child)
+      processes.append(child)
+      guard processes.count <= Cast.processLimit else { throw ScenarioError("too many processes") }
+      known[child] = known[parent]
+    case .exit(let name): live.removeAll { $0 == name }
+    case .directRead(_, let list, _), .directWrite(_, let list):
+      guard 1...8 ~= list.count else { throw ScenarioError("1 to 8 segments, not \(list.count)") }
+      guard list.reduce(0, { $0 + $1.length }) <= Cast.pageLimit * 4096 else {
+        throw ScenarioError("more than \(Cast.pageLimit) pages")
+      }
+    case .unmap, .protect, .advise, .touch, .store, .see, .expect, .frames, .resident, .counters:
+      break
+    }
+  }
+
+  private func stretch(heldBy name: String) throws(ScenarioError) -> Stretch {
+    guard let held = held[name] else { throw ScenarioError("nothing is held as '\(name)'") }
+    return held.stretch
+  }
+}
