@@ -17,7 +17,8 @@ struct Gupctl: ParsableCommand {
     discussion: """
       extract moves a file through pages that are extracted from a buffer of any kind and \
       shows what was held on them. kinds says which can be extracted, and how. bench measures pins, references and extractions beside a C \
-      loop and the host kernel. doctor says what this machine offers. \
+      loop and the host kernel. conform plays scenarios on the emulator and on the running kernel \
+      and compares; fuzz does so with random ones. doctor says what this machine offers. \
       lesson tells, step by step, what forks, pins and copies do to pages.
 
       Try first:
@@ -30,6 +31,6 @@ struct Gupctl: ParsableCommand {
       """,
     subcommands: [
       ExtractCommand.self, KindsCommand.self, BenchCommand.self, DoctorCommand.self,
-      LessonCommand.self,
+      LessonCommand.self, ConformCommand.self, FuzzCommand.self,
     ])
 }
