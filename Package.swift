@@ -122,6 +122,7 @@ let package = Package(
     tests("DMATests", of: rooms),
     tests("EventsTests", of: ["Events", "PageFrames", "AddressSpaces"]),
     tests("HostKernelTests", of: ["HostKernel"]),
+    tests("ConformanceTests", of: ["Conformance", "HostKernel", "SwiftGUP"]),
     tests("gupctlTests", of: ["gupctl", "SwiftGUP"]),
   ],
   swiftLanguageModes: [.v6],

@@ -34,14 +34,20 @@ final class Running {
   private let arguments: [String]
   private let files: Folder
 
-  /// - Parameter asNobody: by way of setpriv(1), without any privilege.
-  init(_ arguments: [String], in folder: Folder?, asNobody: Bool = false) throws {
+  /// - Parameters:
+  ///   - asNobody: by way of setpriv(1), without any privilege.
+  ///   - limits: what a nobody's shell gives to ulimit first.
+  init(
+    _ arguments: [String], in folder: Folder?, asNobody: Bool = false, limits: String? = nil
+  ) throws {
     self.arguments = arguments
     files = try Folder()
     if asNobody {
       process.executableURL = URL(fileURLWithPath: "/usr/bin/setpriv")
       process.arguments =
-        ["--reuid", "65534", "--regid", "65534", "--clear-groups", executable.path] + arguments
+        ["--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        + (limits.map { ["/bin/sh", "-c", "ulimit \($0) && exec \"$0\" \"$@\""] } ?? [])
+        + [executable.path] + arguments
     } else {
       process.executableURL = executable
       process.arguments = arguments
@@ -72,9 +78,9 @@ final class Running {
 
 /// Runs `gupctl` to its end.
 func gupctl(
-  _ arguments: [String], in folder: Folder? = nil, asNobody: Bool = false
+  _ arguments: [String], in folder: Folder? = nil, asNobody: Bool = false, limits: String? = nil
 ) throws -> Outcome {
-  try Running(arguments, in: folder, asNobody: asNobody).outcome()
+  try Running(arguments, in: folder, asNobody: asNobody, limits: limits).outcome()
 }
 
 /// A folder of its own for a test, removed with everything in it.
