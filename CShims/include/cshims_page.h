@@ -33,9 +33,10 @@
 typedef struct cshims_page {
   /// The count, less CSHIMS_REF_FREE.
   _Atomic(uint32_t) ref_count;
-  /// Exact number of pins; heads of large folios only.
+  /// Exact number of pins; heads of large folios only. The first tail counts the
+  /// 2 MiB leaves that show the folio instead.
   _Atomic(uint32_t) pin_count;
-  /// Page-table entries that show this page; each sub-page has its own.
+  /// Last-level entries that show this page; each sub-page has its own.
   _Atomic(uint32_t) map_count;
   /// Low bits: CSHIMS_PAGE_ flags; bits 24 to 27: the folio's order.
   _Atomic(uint32_t) flags;
@@ -137,6 +138,18 @@ static inline uint32_t cshims_page_map_fetch_add(cshims_page *page, uint32_t n) 
 }
 static inline uint32_t cshims_page_map_fetch_sub(cshims_page *page, uint32_t n) {
   return atomic_fetch_sub_explicit(&page->map_count, n, memory_order_acq_rel);
+}
+
+/// The 2 MiB leaves that show the folio of which `head` is the first page (the
+/// kernel's entire_mapcount): one count for 512 pages, in the first tail.
+static inline uint32_t cshims_page_leaf_load(const cshims_page *head) {
+  return cshims_page_pin_load(head + 1);
+}
+static inline uint32_t cshims_page_leaf_fetch_add(cshims_page *head, uint32_t n) {
+  return cshims_page_pin_fetch_add(head + 1, n);
+}
+static inline uint32_t cshims_page_leaf_fetch_sub(cshims_page *head, uint32_t n) {
+  return cshims_page_pin_fetch_sub(head + 1, n);
 }
 
 #endif

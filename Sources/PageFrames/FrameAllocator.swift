@@ -148,18 +148,67 @@ extension Machine {
     if frame != nil { unsafe zone.pointee.freeFrames -= 1 << UInt64(order) }
     unsafe cshims_lock_release(&zone.pointee.lock)
     guard let frame else { return nil }
-    if order > 0 {
-      let orderBits = UInt32(order) << CSHIMS_PAGE_ORDER_SHIFT
-      for i in 1..<(UInt64(1) << UInt64(order)) {
-        let page = page(frame + i)
-        unsafe cshims_page_reset_flags(
-          page.descriptor, CSHIMS_PAGE_TAIL | orderBits | page.flags & CSHIMS_PAGE_STALE)
-      }
-      hold(frame, flags | orderBits)
-    } else {
-      hold(frame, flags)
-    }
+    form(frame, order, flags)
     return frame
+  }
+
+  /// Takes an aligned block of 2^order frames as one folio, its head held once:
+  /// the one at `home` if that is aligned and free, else any. nil when there is
+  /// none.
+  package func allocateFolio(near home: UInt64?, order: Int, flags: UInt32) -> UInt64? {
+    if unsafe header.fails(at: .frameAllocation) { return nil }
+    let count = 1 << order
+    if let home, home & UInt64(count - 1) == 0, home >= Machine.reservedFrames,
+      home <= frameCount - UInt64(count), takeWhole(home, count)
+    {
+      form(home, order, flags)
+      return home
+    }
+    return take(order: order, flags: flags)
+  }
+
+  /// Takes exactly these frames, or none of them.
+  private func takeWhole(_ frame: UInt64, _ count: Int) -> Bool {
+    let zone = unsafe zone
+    _ = unsafe cshims_lock_acquire(&zone.pointee.lock)
+    defer { unsafe cshims_lock_release(&zone.pointee.lock) }
+    let taken = takeRun(frame, count)
+    guard taken == count else {
+      insertRun(frame, taken)
+      return false
+    }
+    unsafe zone.pointee.freeFrames -= UInt64(count)
+    return true
+  }
+
+  /// Makes a block that was just taken one folio, held once.
+  private func form(_ frame: UInt64, _ order: Int, _ flags: UInt32) {
+    let orderBits = UInt32(order) << CSHIMS_PAGE_ORDER_SHIFT
+    for i in 1..<max(1, UInt64(1) << UInt64(order)) {
+      let page = page(frame + i)
+      unsafe cshims_page_reset_flags(
+        page.descriptor, CSHIMS_PAGE_TAIL | orderBits | page.flags & CSHIMS_PAGE_STALE)
+    }
+    hold(frame, flags | orderBits)
+  }
+
+  /// Makes a folio that nobody can reach any more, its count on the free
+  /// sentinel, single pages. `flagsOf` gives each page's flags; those for which
+  /// it gives nil go back to the allocator, the others are held once.
+  ///
+  /// The head is last: a late grab that found it by a tail's old flags then
+  /// either meets the sentinel or sees that the tail is none any more.
+  package func dissolve(_ frame: UInt64, order: Int, flagsOf: (Int) -> UInt32?) {
+    var end = 1 << order
+    var i = end
+    while i > 0 {
+      i -= 1
+      guard let flags = flagsOf(i) else { continue }
+      free(run: frame + UInt64(i + 1), count: end - i - 1)
+      hold(frame + UInt64(i), flags)
+      end = i
+    }
+    free(run: frame, count: end)
   }
 
   /// The free sentinel becomes one reference, whatever late grabs add to it.
@@ -207,17 +256,10 @@ extension Machine {
   // MARK: - Freeing
 
   /// Returns a block whose count has just gone from zero to the free sentinel.
-  func free(frame: UInt64, order: Int) {
-    releaseDescriptors(frame, 1 << order)
-    let zone = unsafe zone
-    _ = unsafe cshims_lock_acquire(&zone.pointee.lock)
-    insert(frame, order)
-    unsafe zone.pointee.freeFrames += 1 << UInt64(order)
-    unsafe cshims_lock_release(&zone.pointee.lock)
-  }
+  func free(frame: UInt64, order: Int) { free(run: frame, count: 1 << order) }
 
-  /// Returns a run of order-0 frames, punching it out of the memfd when it is
-  /// long enough to be worth a system call.
+  /// Returns a run of frames whose counts are the free sentinel, punching it out
+  /// of the memfd when it is long enough to be worth a system call.
   func free(run frame: UInt64, count: Int) {
     guard count > 0 else { return }
     releaseDescriptors(frame, count)
@@ -374,18 +416,26 @@ extension Machine {
 }
 
 /// Frames on their way back, gathered so that neighbours are returned (and
-/// punched) as one run. `flush` must be called before it is forgotten.
+/// punched) as one run, and a folio's references are dropped by one atomic.
+/// `flush` must be called before it is forgotten.
 public struct FrameBatch {
   let machine: Machine
   private var start: UInt64 = 0
   private var length = 0
+  /// The folio whose references are being gathered, if `folioDrops` is not 0.
+  private var folio: UInt64 = 0
+  private var folioDrops: UInt32 = 0
 
   public init(_ machine: Machine) { self.machine = machine }
 
-  /// Drops one reference of an order-0 page; at zero it joins the batch.
+  /// Drops one reference of a page, or will at `flush`: the folio's memory may
+  /// be reached until then.
   public mutating func dropReference(_ page: Page, call: StaticString) {
     guard page.folioOrder == 0 else {
-      page.folioHead.dropRaw(1, call: call)
+      let head = page.folioHead.frame
+      if head != folio { flushFolio() }
+      folio = head
+      folioDrops += 1
       return
     }
     let old = unsafe cshims_page_ref_fetch_sub(page.descriptor, 1)
@@ -406,7 +456,13 @@ public struct FrameBatch {
 
   /// Returns what was gathered.
   public mutating func flush() {
+    flushFolio()
     machine.free(run: start, count: length)
     length = 0
+  }
+
+  private mutating func flushFolio() {
+    if folioDrops > 0 { machine.page(folio).dropRaw(folioDrops, call: "zap_pte_range") }
+    folioDrops = 0
   }
 }

@@ -94,6 +94,7 @@ public struct MemoryError: Error, Equatable, Sendable {
     case positionOutOfRange
     case alignmentInvalid
     case orderInvalid
+    case folioOrderInvalid
     case pageLimitZero
     // State.
     case notMapped
@@ -174,6 +175,7 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .positionOutOfRange: "position lies outside what the iterator covers"
       case .alignmentInvalid: "alignment must be a power of two"
       case .orderInvalid: "order must be 0 to 10"
+      case .folioOrderInvalid: "folio order must be 2 to 9"
       case .pageLimitZero: "page limit is zero on a non-empty request"
       case .notMapped: "no area there"
       case .writeForbidden: "area forbids writing"

@@ -74,8 +74,24 @@ public struct Page: @unchecked Sendable {
       ? Int(unsafe cshims_page_pin_load(head.descriptor)) : referenceCount >> 10
   }
 
-  /// Page-table entries that show this very page (page_mapcount).
-  public var mapCount: Int { Int(unsafe cshims_page_map_load(descriptor)) }
+  /// Page-table entries that show this very page, 2 MiB leaves included
+  /// (page_mapcount).
+  public var mapCount: Int {
+    let head = folioHead
+    let leaves = head.folioOrder > 0 ? unsafe cshims_page_leaf_load(head.descriptor) : 0
+    return Int(unsafe cshims_page_map_load(descriptor) + leaves)
+  }
+
+  /// Page-table entries that show any page of the folio, a leaf counting once
+  /// (folio_mapcount). Each holds a reference. - Complexity: O(pages of the folio).
+  public var folioMapCount: Int {
+    let head = folioHead
+    let order = head.folioOrder
+    guard order > 0 else { return mapCount }
+    var count = unsafe cshims_page_leaf_load(head.descriptor)
+    for i in 0..<(1 << order) { count += unsafe cshims_page_map_load(head.descriptor + i) }
+    return Int(count)
+  }
 
   /// May a pin be held? Exact on large folios; on order-0 pages 1,024 plain
   /// references look the same (folio_maybe_dma_pinned, C.4).

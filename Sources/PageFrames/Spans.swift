@@ -33,19 +33,32 @@ extension Machine {
 
   /// Reserves `count` consecutive frame numbers, from `preferred` on if those
   /// are free; nil when no stretch is long enough.
-  package func reserveSpan(count: Int, preferred: UInt64? = nil) -> UInt64? {
+  ///
+  /// - Parameters:
+  ///   - page: the user page number that the first of them is the home of.
+  ///   - forFolios: homes should stand at their pages' places within 2 MiB, so
+  ///     that folios and leaves fit. Spans of 2 MiB and more always should.
+  package func reserveSpan(
+    count: Int, preferred: UInt64? = nil, page: UInt64 = 0, forFolios: Bool = false
+  ) -> UInt64? {
     let spans = unsafe spans
     _ = unsafe cshims_lock_acquire(&spans.pointee.lock)
     defer { unsafe cshims_lock_release(&spans.pointee.lock) }
     let length = UInt64(count)
-    if let preferred, unsafe spans.pointee.free.allocate(at: preferred, length: length) {
+    let aligned = forFolios || count >= 512
+    if let preferred, !aligned || (preferred ^ page) & 511 == 0,
+      unsafe spans.pointee.free.allocate(at: preferred, length: length)
+    {
       return preferred
     }
-    // Whole 2 MiB stretches start aligned, so that folios and PMD leaves fit.
-    if count >= 512,
-      let start = unsafe spans.pointee.free.allocate(length: length, alignment: 512)
+    // From a multiple of 512 on, as far before the first page as that is into
+    // its 2 MiB; what is before it goes back.
+    let lead = page & 511
+    if aligned,
+      let start = unsafe spans.pointee.free.allocate(length: lead + length, alignment: 512)
     {
-      return start
+      if lead > 0 { _ = unsafe spans.pointee.free.release(start: start, length: lead) }
+      return start + lead
     }
     return unsafe spans.pointee.free.allocate(length: length)
   }
