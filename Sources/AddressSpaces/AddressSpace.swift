@@ -77,19 +77,27 @@ public final class AddressSpace: @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - length: positive; rounded up to whole pages.
+  ///   - folios: what a store into untouched memory brings in; private memory
+  ///     only. Addresses that are not fixed are aligned for it.
   ///   - placement: fixed addresses must be page aligned.
   /// - Returns: the first address.
-  /// - Throws: EINVAL for a length or address that makes no sense, EEXIST when
+  /// - Throws: EINVAL for a length, address or folio size that makes no sense, or
+  ///   for folios of a shared mapping, EEXIST when
   ///   a fixed address belongs to something else in this process, ENOMEM when
   ///   there is no room, ESRCH after `exit`. Nothing has changed then, but that
   ///   what stood at a `.fixed` place is gone when the host refuses the mapping.
   /// - Complexity: O(log areas), a few host calls.
   public func map(
     length: ByteCount, protection: Protection = .readWrite, sharing: Sharing = .private,
-    at placement: Placement = .anywhere
+    folios: FolioSize = .base, at placement: Placement = .anywhere
   ) throws(MemoryError) -> UserAddress {
     let rounded = try AddressSpace.checkMapping(length, protection, placement)
+    let wish = try folios.areaFlags()
+    guard sharing == .private || wish.isEmpty else {
+      throw MemoryError(.invalid, .anonymousOnly, folios.pageCount.rawValue)
+    }
     var flags = AreaFlags(access: protection).union([.mayRead, .mayWrite, .mayExecute])
+    flags.formUnion(wish)
     flags.insert(sharing == .shared ? .shared : .anonymous)
     let start = try locked { mm throws(MemoryError) in
       try mm.map(length: rounded, flags: flags, placement: placement)
@@ -147,6 +155,38 @@ public final class AddressSpace: @unchecked Sendable {
     try locked { mm throws(MemoryError) in try mm.advise(range.start, range.end, advice) }
   }
 
+  /// Says what stores into untouched memory of a range bring in from now on
+  /// (per-size transparent huge pages; `.huge` is MADV_HUGEPAGE). What is there
+  /// stays as it is. A length of 0 does nothing.
+  ///
+  /// - Throws: EINVAL for a misaligned start, a negative length, an order outside
+  ///   2...9, or an area that is not private and anonymous; ENOMEM when part of
+  ///   the range is not mapped, with nothing changed, or an area cannot be split.
+  public func advise(
+    _ start: UserAddress, length: ByteCount, folios: FolioSize
+  ) throws(MemoryError) {
+    let wish = try folios.areaFlags()
+    guard length.rawValue >= 0 else {
+      throw MemoryError(.invalid, .lengthNotPositive, length.rawValue)
+    }
+    guard length.rawValue > 0 else { return try AddressSpace.checkAligned(start) }
+    let range = try AddressSpace.checkRange(start, length, beyond: .invalid)
+    try locked { mm throws(MemoryError) in try mm.advise(range.start, range.end, folios: wish) }
+  }
+
+  /// Makes the large folio behind an address single pages, if it is one
+  /// (split_folio). Pages of it that nothing maps any more are freed.
+  ///
+  /// - Throws: EFAULT where no page is; EAGAIN when anybody but this address
+  ///   space's own mappings holds the folio: pins, references, a forked child;
+  ///   nothing has changed then.
+  /// - Complexity: O(pages of the folio).
+  public func splitFolio(at address: UserAddress) throws(MemoryError) {
+    try locked { mm throws(MemoryError) in
+      try mm.splitFolio(at: address.rawValue & ~UInt64(pageSize - 1))
+    }
+  }
+
   // MARK: - The program's side
 
   /// The program's own pointer for a user address. Loads and stores through it
@@ -170,15 +210,14 @@ public final class AddressSpace: @unchecked Sendable {
     guard mm.isOwn else { return nil }
     mm.lock()
     defer { mm.unlock() }
-    guard let entry = unsafe mm.entry(at: address.rawValue) else { return nil }
-    let value = unsafe cshims_pte_load(entry)
+    let value = mm.value(at: address.rawValue)
     return MM.holdsPage(value) ? mm.machine.page(MM.frame(of: value)) : nil
   }
 
   /// Would a store through the page table at this address pass without a fault?
   public func isWritable(at address: UserAddress) -> Bool {
-    guard mm.isOwn, let entry = unsafe mm.entry(at: address.rawValue) else { return false }
-    let value = unsafe cshims_pte_load(entry)
+    guard mm.isOwn else { return false }
+    let value = mm.value(at: address.rawValue)
     return value & CSHIMS_PTE_PRESENT != 0 && value & CSHIMS_PTE_WRITE != 0
   }
 

@@ -25,6 +25,11 @@ public enum Advice: Int32, Sendable, Hashable, CaseIterable {
   case dontFork = 10
   /// Undoes `dontFork`; EINVAL on device areas.
   case doFork = 11
+  /// Stores into untouched private memory bring in 2 MiB leaves; no effect on
+  /// other memory. `AddressSpace.advise(_:length:folios:)` asks for other sizes.
+  case hugePage = 14
+  /// Undoes `hugePage` and every other size, and forbids `collapse`.
+  case noHugePage = 15
   /// A child finds the range empty. Private anonymous areas only.
   case wipeOnFork = 18
   /// Undoes `wipeOnFork`.
@@ -37,6 +42,10 @@ public enum Advice: Int32, Sendable, Hashable, CaseIterable {
   case populateRead = 22
   /// Fault every page in for writing, and show it.
   case populateWrite = 23
+  /// Make each whole 2 MiB of the range, where anything of it is there, one leaf
+  /// with the same bytes. Private anonymous areas that allow it only, else EINVAL;
+  /// EAGAIN where somebody holds a page.
+  case collapse = 25
 }
 
 extension MM {
@@ -93,10 +102,37 @@ extension MM {
       try setFlags(start, end, flags.union(.wipeOnFork))
     case .keepOnFork:
       try setFlags(start, end, flags.subtracting(.wipeOnFork))
+    case .hugePage:
+      try setFlags(start, end, flags.subtracting(.allFolioFlags).union(.hugePage))
+    case .noHugePage:
+      try setFlags(start, end, flags.subtracting(.allFolioFlags).union(.noHugePage))
+    case .collapse:
+      try unsafe collapse(start, end, in: node.pointee.payload)
     case .populateRead, .populateWrite:
       if device { throw refuse() }
       try populate(start, end, write: advice == .populateWrite)
     }
+  }
+
+  /// The body of `AddressSpace.advise(_:length:folios:)`, under the mmap lock.
+  func advise(_ start: UInt64, _ end: UInt64, folios: AreaFlags) throws(MemoryError) {
+    var address = start
+    while address < end {
+      guard let area = unsafe area(containing: address)?.pointee else {
+        throw MemoryError(.outOfMemory, .notMapped, address)
+      }
+      guard area.flags.contains(.anonymous) else {
+        throw MemoryError(.invalid, .anonymousOnly, address)
+      }
+      address = area.end
+    }
+    address = start
+    while address < end, let area = unsafe area(containing: address)?.pointee {
+      let stop = min(end, area.end)
+      try setFlags(address, stop, area.flags.subtracting(.allFolioFlags).union(folios))
+      address = stop
+    }
+    unsafe machine.header.emit(.advise, address: start, pageCount: Int((end - start) >> 12))
   }
 
   private func setFlags(
@@ -114,10 +150,14 @@ extension MM {
 
   /// Clears the dirty bits: without a later store the bytes may go.
   private func forgetDirty(_ start: UInt64, _ end: UInt64) {
-    unsafe forEachEntry(start, end) { entry, value in
+    func clean(_ entry: UnsafeMutablePointer<cshims_pte>, _ value: UInt64) {
       guard value & CSHIMS_PTE_DIRTY != 0 else { return }
       unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_DIRTY)
     }
+    splitLeafAcross(start)
+    splitLeafAcross(end)
+    unsafe forEachLeaf(start, end) { leaf, value in unsafe clean(leaf, value) }
+    unsafe forEachEntry(start, end) { entry, value in unsafe clean(entry, value) }
   }
 
   /// Faults [start, end) of one area in and shows it.

@@ -75,6 +75,13 @@ public struct AreaFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
   /// Private memory without an object (vma_is_anonymous).
   @inlinable public static var anonymous: Self { Self(rawValue: 1 << 14) }
   @inlinable public static var hugetlb: Self { Self(rawValue: 1 << 15) }
+  /// Wants 2 MiB leaves (VM_HUGEPAGE).
+  @inlinable public static var hugePage: Self { Self(rawValue: 1 << 16) }
+  /// Must not be collapsed into them (VM_NOHUGEPAGE).
+  @inlinable public static var noHugePage: Self { Self(rawValue: 1 << 17) }
+  /// The order of the folios it wants behind small entries, 0 for none.
+  static var folioOrderMask: Self { Self(rawValue: 15 << folioOrderShift) }
+  static var folioOrderShift: UInt32 { 20 }
 
   var access: AreaFlags { intersection([.read, .write, .execute]) }
 
@@ -127,6 +134,9 @@ public struct Area: BitwiseCopyable {
   func secondHome(of address: UInt64) -> UInt64? {
     secondBase == Area.noHome ? nil : secondBase &+ (address >> 12)
   }
+
+  /// What a store into untouched memory of it brings in.
+  public var folios: FolioSize { flags.folios }
 
   func cacheIndex(of address: UInt64) -> UInt64 { cacheBase &+ (address >> 12) }
 

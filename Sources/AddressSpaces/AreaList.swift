@@ -68,6 +68,8 @@ extension MM {
     guard let node = unsafe state.pointee.areas.find(containing: address),
       unsafe node.pointee.start < address, let fresh = unsafe reserve.take()
     else { return }
+    // No leaf spans two areas (vma_adjust_trans_huge).
+    splitLeafAcross(address)
     var upper = unsafe node.pointee.payload
     upper.start = address
     // One host piece before and after.

@@ -60,9 +60,7 @@ extension MM {
     var outcome = FaultOutcome.done
     while cursor < end, outcome == .done {
       // A page that serves the access already is no fault.
-      if let entry = unsafe entry(at: cursor),
-        Self.serves(unsafe cshims_pte_load(entry), access)
-      {
+      if Self.serves(value(at: cursor), access) {
         cursor += 4096
         continue
       }
@@ -85,10 +83,8 @@ extension MM {
 
   private func announceFault(_ address: UInt64, _ pages: Int) {
     machine.count(CSHIMS_FAULTS, pages)
-    guard unsafe cshims_instrumented(machine.header), let entry = unsafe entry(at: address) else {
-      return
-    }
-    let frame = Self.frame(of: unsafe cshims_pte_load(entry))
+    guard unsafe cshims_instrumented(machine.header) else { return }
+    let frame = Self.frame(of: value(at: address))
     unsafe machine.header.emit(.fault, address: address, frame: frame, pageCount: pages)
   }
 
@@ -97,14 +93,22 @@ extension MM {
     _ address: UInt64, _ end: UInt64, _ area: UnsafeMutablePointer<Area>, _ access: FaultAccess
   ) -> FaultResult {
     if unsafe machine.header.fails(at: .fault) { return FaultResult(.busError, 0) }
+    if let leaf = unsafe leaf(at: address) {
+      if let result = unsafe faultLeaf(address, end, leaf, area, access) { return result }
+    }
     guard let entry = unsafe makeEntry(at: address) else { return FaultResult(.outOfMetadata, 0) }
     let value = unsafe cshims_pte_load(entry)
+    if access == .write, value == 0 || Self.isZeroPage(value),
+      let result = unsafe faultFolio(address, end, area)
+    {
+      return result
+    }
     if value == 0 {
       var count = 1
       // With failure points armed every page is a passage of its own.
+      let stop = unsafe Self.singlePagesEnd(address, end, area.pointee, access)
       let limit =
-        unsafe cshims_any_failure_point_armed(machine.header)
-        ? 1 : Int((Self.tableEnd(address, end) - address) >> 12)
+        unsafe cshims_any_failure_point_armed(machine.header) ? 1 : Int((stop - address) >> 12)
       while count < limit, unsafe cshims_pte_load(entry + count) == 0 { count += 1 }
       if let cache = unsafe cache(of: area.pointee) {
         return unsafe faultCached(address, count, entry, area, cache, access)
@@ -135,7 +139,7 @@ extension MM {
   }
 
   /// Is it the entry of an address that nothing was stored at yet?
-  private static func isZeroPage(_ value: UInt64) -> Bool {
+  static func isZeroPage(_ value: UInt64) -> Bool {
     value & CSHIMS_PTE_SPECIAL != 0 && frame(of: value) == 0
   }
 
@@ -248,7 +252,7 @@ extension MM {
     if value & CSHIMS_PTE_SPECIAL == 0, page.isAnonymous {
       // Row 1: ours alone. Row 2: only our mapping holds it, so it becomes so.
       let exclusive = page.isAnonymousExclusive
-      if exclusive || isOnlyHeldHere(page) {
+      if exclusive || isOnlyHeldHere(page, at: address) {
         if !exclusive {
           unsafe _ = cshims_page_set_flags(page.descriptor, CSHIMS_PAGE_ANON_EXCLUSIVE)
         }
@@ -263,10 +267,16 @@ extension MM {
     return unsafe copyPage(address, entry, value, area, writable: writable, dirty: write)
   }
 
-  /// Row 2's question. Never by map count: any GET, PIN or pipe keeps the old
-  /// bytes (G-03). The policy that counts mappings is there to show why.
-  private func isOnlyHeldHere(_ page: Page) -> Bool {
-    if machine.policy.contains(.reuseByMappingCount) { return page.mapCount == 1 }
+  /// Row 2's question, of a single page or a leaf's head. Never by map count: any
+  /// GET, PIN or pipe keeps the old bytes (G-03). The policy that counts mappings
+  /// is there to show why. Behind small entries a large folio has many references
+  /// by right, and row 3 decides.
+  func isOnlyHeldHere(_ page: Page, at address: UInt64) -> Bool {
+    let policy = machine.policy
+    if policy.contains(.reuseByMappingCount) { return page.mapCount == 1 }
+    if page.folioOrder > 0, unsafe leaf(at: address) == nil {
+      return policy.contains(.reuseLargeFolios) && areAllReferencesHere(page, at: address)
+    }
     return unsafe cshims_page_ref_load(page.descriptor) == 1
   }
 
@@ -291,6 +301,7 @@ extension MM {
         machine.address(ofFrame: frame), machine.address(ofFrame: Self.frame(of: value)), 4096)
     }
     unsafe _ = cshims_page_map_fetch_add(page.descriptor, 1)
+    // Of a large folio one page is copied: the folio loses this mapping only.
     unsafe _ = cshims_pte_exchange(
       entry,
       Self.entryValue(

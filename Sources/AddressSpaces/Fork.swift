@@ -104,8 +104,10 @@ extension MM {
         preferred = unsafe previous.pointee.payload.home(of: area.start)
       }
       copy.homeBase =
-        machine.reserveSpan(count: count, preferred: preferred).map { $0 &- area.start >> 12 }
-        ?? Area.noHome
+        machine.reserveSpan(
+          count: count, preferred: preferred, page: area.start >> 12,
+          forFolios: area.flags.folios != .base
+        ).map { $0 &- area.start >> 12 } ?? Area.noHome
     }
     unsafe insertArea(copy, using: node)
     let error =
@@ -124,56 +126,113 @@ extension MM {
     var address = area.start
     while address < area.end {
       let stop = Self.tableEnd(address, area.end)
+      if let leaf = unsafe parent.leaf(at: address) {
+        let outcome = unsafe copyLeaf(leaf, of: parent, at: address, parentHasPinned: mayBePinned)
+        if outcome != .done { return FaultResult(outcome, pages) }
+      }
       if let source = unsafe parent.entry(at: address) {
-        for i in 0..<Int((stop - address) >> 12) {
+        let count = Int((stop - address) >> 12)
+        var i = 0
+        while i < count {
           let value = unsafe cshims_pte_load(source + i)
-          guard value != 0 else { continue }
+          guard value != 0 else {
+            i += 1
+            continue
+          }
           let target = address + UInt64(i) << 12
           guard let entry = unsafe makeEntry(at: target) else {
             return FaultResult(.outOfMetadata, pages)
           }
-          let outcome = unsafe copyEntry(
-            value, source + i, to: entry, at: target, copy, parentHasPinned: mayBePinned)
-          if outcome != .done { return FaultResult(outcome, pages) }
-          pages += 1
+          let run = parent.folioRun(at: target, limit: count - i)
+          let result = unsafe copyRun(
+            value, run, source + i, to: entry, at: target, copy, parentHasPinned: mayBePinned)
+          pages += result.pages
+          if result.outcome != .done { return FaultResult(result.outcome, pages) }
+          i += run
         }
+      } else if unsafe parent.leaf(at: address) != nil {
+        pages += Int(CSHIMS_PTE_ENTRIES)
       }
       address = stop
     }
     return FaultResult(.done, pages)
   }
 
-  private func copyEntry(
-    _ value: UInt64, _ source: UnsafeMutablePointer<cshims_pte>,
+  /// Copies the entries of one page, or of a run of one folio's pages.
+  private func copyRun(
+    _ value: UInt64, _ count: Int, _ source: UnsafeMutablePointer<cshims_pte>,
     to entry: UnsafeMutablePointer<cshims_pte>, at address: UInt64,
     _ area: UnsafeMutablePointer<Area>,
     parentHasPinned: Bool
-  ) -> FaultOutcome {
+  ) -> FaultResult {
     if value & CSHIMS_PTE_SPECIAL != 0 {
       unsafe cshims_pte_store(entry, value)
-      return .done
+      return FaultResult(.done, 1)
     }
     let page = machine.page(Self.frame(of: value))
-    if page.isAnonymous, page.isAnonymousExclusive, staysWithParent(page, parentHasPinned) {
-      return unsafe copyAtOnce(value, to: entry, at: address, area)
+    guard page.isAnonymous, staysWithParent(page, parentHasPinned) else {
+      unsafe shareRun(value, count, source, to: entry)
+      return FaultResult(.done, count)
     }
-    // Shared from now on: neither side may store without a fault, and neither
-    // is the only one. Files are shared even when pinned (G-07).
-    unsafe _ = cshims_page_ref_fetch_add(page.descriptor, 1)
-    unsafe _ = cshims_page_map_fetch_add(page.descriptor, 1)
-    unsafe _ = cshims_page_clear_flags(page.descriptor, CSHIMS_PAGE_ANON_EXCLUSIVE)
+    // A pin anywhere in a folio: each page of it that is exclusive is copied.
+    for i in 0..<count {
+      let own = value + UInt64(i) << 12
+      if machine.page(Self.frame(of: own)).isAnonymousExclusive {
+        let outcome = unsafe copyAtOnce(own, to: entry + i, at: address + UInt64(i) << 12, area)
+        if outcome != .done { return FaultResult(outcome, i) }
+      } else {
+        unsafe shareRun(own, 1, source + i, to: entry + i)
+      }
+    }
+    return FaultResult(.done, count)
+  }
+
+  /// Shared from now on: neither side may store without a fault, and neither is
+  /// the only one. Files are shared even when pinned (G-07). One count for the run.
+  private func shareRun(
+    _ value: UInt64, _ count: Int, _ source: UnsafeMutablePointer<cshims_pte>,
+    to entry: UnsafeMutablePointer<cshims_pte>
+  ) {
+    let page = machine.page(Self.frame(of: value))
+    unsafe _ = cshims_page_ref_fetch_add(page.folioHead.descriptor, UInt32(count))
+    let protected = value & ~CSHIMS_PTE_WRITE
+    for i in 0..<count {
+      let step = UInt64(i) << 12
+      unsafe _ = cshims_page_map_fetch_add(page.descriptor + i, 1)
+      unsafe _ = cshims_page_clear_flags(page.descriptor + i, CSHIMS_PAGE_ANON_EXCLUSIVE)
+      if protected != value { unsafe _ = cshims_pte_exchange(source + i, protected + step) }
+      unsafe cshims_pte_store(entry + i, protected + step)
+    }
+  }
+
+  /// Shares a leaf as a leaf (copy_huge_pmd). One that stays with the parent is
+  /// split instead, so that its pages can be copied one by one.
+  private func copyLeaf(
+    _ source: UnsafeMutablePointer<cshims_pte>, of parent: MM, at address: UInt64,
+    parentHasPinned: Bool
+  ) -> FaultOutcome {
+    let value = unsafe cshims_pte_load(source)
+    let head = machine.page(Self.frame(of: value))
+    if head.isAnonymousExclusive, staysWithParent(head, parentHasPinned) {
+      parent.splitLeaf(at: address)
+      return .done
+    }
+    guard let middle = unsafe makeMiddle(at: address) else { return .outOfMetadata }
+    unsafe _ = cshims_page_ref_fetch_add(head.descriptor, 1)
+    unsafe _ = cshims_page_clear_flags(head.descriptor, CSHIMS_PAGE_ANON_EXCLUSIVE)
     let protected = value & ~CSHIMS_PTE_WRITE
     if protected != value { unsafe _ = cshims_pte_exchange(source, protected) }
-    unsafe cshims_pte_store(entry, protected)
+    unsafe installLeaf(middle, protected)
     return .done
   }
 
-  /// Is an exclusive page left to the parent, so that the child needs a copy?
+  /// Are a folio's exclusive pages left to the parent, so that the child needs
+  /// copies?
   private func staysWithParent(_ page: Page, _ parentHasPinned: Bool) -> Bool {
     let policy = machine.policy
     if policy.contains(.shareAtFork) { return false }
     if parentHasPinned, page.mayBePinned { return true }
-    return policy.contains(.copyReferencedAtFork) && page.referenceCount > page.mapCount
+    return policy.contains(.copyReferencedAtFork) && page.referenceCount > page.folioMapCount
   }
 
   /// The child's own copy of a page that a device may be using; the parent's
@@ -193,8 +252,10 @@ extension MM {
     unsafe cshims_copy(
       machine.address(ofFrame: frame), machine.address(ofFrame: Self.frame(of: value)), 4096)
     unsafe _ = cshims_page_map_fetch_add(page.descriptor, 1)
-    // The same protection state as the source: present, or under PROT_NONE.
-    let state = value & ~(CSHIMS_PTE_FRAME_MASK | CSHIMS_PTE_WRITE) | CSHIMS_PTE_DIRTY
+    // The same protection state as the source: present, or under PROT_NONE. The
+    // copy is a single page.
+    let state =
+      value & ~(CSHIMS_PTE_FRAME_MASK | CSHIMS_PTE_WRITE | CSHIMS_PTE_FOLIO) | CSHIMS_PTE_DIRTY
     let writable = unsafe area.pointee.flags.contains(.write) && value & CSHIMS_PTE_PRESENT != 0
     unsafe cshims_pte_store(
       entry, state | frame << 12 | (writable ? CSHIMS_PTE_WRITE : 0))

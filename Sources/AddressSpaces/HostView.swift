@@ -174,13 +174,14 @@ extension MM {
   private func runOfEntries(
     around page: UInt64, _ start: UInt64, _ end: UInt64
   ) -> (start: UInt64, end: UInt64) {
-    guard let entry = unsafe entry(at: page) else { return (page, page + 4096) }
+    let entries = entries(around: page)
+    let index = Int(page >> 12) & 511
     let mask = CSHIMS_PTE_FRAME_MASK | CSHIMS_PTE_PRESENT | CSHIMS_PTE_WRITE | CSHIMS_PTE_SPECIAL
-    let value = unsafe cshims_pte_load(entry) & mask
+    let value = entries[index] & mask
     let step: Int64 = value & CSHIMS_PTE_SPECIAL != 0 ? 0 : 4096
     func belongs(_ distance: Int) -> Bool {
       let expected = value &+ UInt64(bitPattern: step &* Int64(distance))
-      return unsafe cshims_pte_load(entry + distance) & mask == expected
+      return entries[index + distance] & mask == expected
     }
     var first = 0
     while page - start > UInt64(-first) << 12, belongs(first - 1) { first -= 1 }
@@ -234,7 +235,7 @@ extension MM {
   private func follow(
     _ start: UInt64, _ end: UInt64, _ stretch: UnsafeMutablePointer<Stretch>, revealing: Bool
   ) -> Int32 {
-    let entries = unsafe entry(at: start)
+    let entries = entries(around: start)
     var run: Run? = nil
     var area: UnsafeMutablePointer<Area>? = nil
     var address = start
@@ -242,10 +243,7 @@ extension MM {
       defer { address += 4096 }
       let from = PageView(rawValue: unsafe stretch.pointee.pages[index])
       if from.isEmpty && !revealing { continue }
-      let value =
-        unsafe entries.map {
-          unsafe cshims_pte_load($0 + Int((address - start) >> 12))
-        } ?? 0
+      let value = entries[index]
       if unsafe area == nil || area!.pointee.end <= address {
         unsafe area = self.area(containing: address)
       }
@@ -470,8 +468,7 @@ extension MM {
   /// How many host mappings begin where one of `pages` begins, or where the last
   /// of them ends. `entries` are the stretch's, needed where frames are strange.
   private func edges(
-    _ stretch: UnsafeMutablePointer<Stretch>, _ pages: Range<Int>,
-    _ entries: UnsafeMutablePointer<cshims_pte>?
+    _ stretch: UnsafeMutablePointer<Stretch>, _ pages: Range<Int>, _ entries: StretchEntries?
   ) -> Int {
     var count = 0
     var previous: UInt8 = 0
@@ -485,9 +482,9 @@ extension MM {
       let own = mappingClass(view)
       // Two denials side by side may be of different kinds.
       var continues = own == previous && !view.contains(.denied)
-      if view.isStrange, let entries = unsafe entries {
+      if view.isStrange, let entries {
         // Strange frames are one mapping as long as they are consecutive.
-        let frame = Self.frame(of: unsafe cshims_pte_load(entries + index))
+        let frame = Self.frame(of: entries[index])
         continues = continues && frame == nextFrame
         nextFrame = frame + 1
       }
@@ -499,8 +496,7 @@ extension MM {
 
   /// Counts the mappings that the stretch of `address` adds to its bare areas'.
   private func recount(_ stretch: UnsafeMutablePointer<Stretch>, at address: UInt64) {
-    let entries = unsafe entry(at: address & ~((1 << ViewRegion.stretchShift) - 1))
-    let count = unsafe edges(stretch, 0..<512, entries)
+    let count = unsafe edges(stretch, 0..<512, entries(around: address))
     unsafe state.pointee.view.extra += count - stretch.pointee.extraMappings
     unsafe stretch.pointee.extraMappings = count
   }

@@ -35,7 +35,7 @@ extension MM {
     }
     let start: UInt64
     do throws(MemoryError) {
-      start = try place(length, placement)
+      start = try place(length, placement, flags.folios)
     } catch {
       cache?.release()
       throw error
@@ -59,7 +59,9 @@ extension MM {
       if let previous = unsafe previous, unsafe previous.pointee.end == start {
         preferred = unsafe previous.pointee.payload.home(of: start)
       }
-      if let home = machine.reserveSpan(count: count, preferred: preferred) {
+      if let home = machine.reserveSpan(
+        count: count, preferred: preferred, page: page, forFolios: flags.folios != .base)
+      {
         area.homeBase = home &- page
       }
     }
@@ -105,10 +107,12 @@ extension MM {
 
   // MARK: - Finding room
 
-  private func place(_ length: UInt64, _ placement: Placement) throws(MemoryError) -> UInt64 {
+  private func place(
+    _ length: UInt64, _ placement: Placement, _ folios: FolioSize
+  ) throws(MemoryError) -> UInt64 {
     switch placement {
     case .anywhere:
-      return try placeAnywhere(length)
+      return try placeAnywhere(length, folios)
     case .hint(let address):
       let start = address.rawValue & ~0xfff
       if start != 0, start < CSHIMS_TASK_SIZE, length <= CSHIMS_TASK_SIZE - start,
@@ -120,7 +124,7 @@ extension MM {
           return start
         } catch {}
       }
-      return try placeAnywhere(length)
+      return try placeAnywhere(length, folios)
     case .fixed(let address):
       let start = address.rawValue
       try cover(start, start + length)
@@ -141,8 +145,11 @@ extension MM {
     return unsafe next.pointee.start >= end
   }
 
-  private func placeAnywhere(_ length: UInt64) throws(MemoryError) -> UInt64 {
-    let alignment: UInt64 = length >= 1 << 21 ? 1 << 21 : 4096
+  private func placeAnywhere(
+    _ length: UInt64, _ folios: FolioSize
+  ) throws(MemoryError) -> UInt64 {
+    let alignment =
+      length >= Self.leafLength ? Self.leafLength : UInt64(folios.pageCount.rawValue) << 12
     let hint = unsafe state.pointee.searchFrom
     if let start = gap(length, alignment, from: hint) ?? gap(length, alignment, from: 0) {
       return start

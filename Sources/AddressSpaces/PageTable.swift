@@ -6,14 +6,18 @@
 // Entries are stored with release (a reader that follows a fresh interior entry
 // finds a zeroed table) and cleared by a sequentially consistent exchange (rule
 // G3: whoever takes a count through the old value is seen, or sees the change).
+//
+// A middle-level table is followed by 512 words that keep its last-level tables:
+// where a leaf stands in a table's place, the table waits there (Leaves.swift).
 //===----------------------------------------------------------------------===//
 
 public import CShims
 internal import PageFrames
 
 extension MM {
-  /// The last-level entry of an address, if its table exists. Safe without a
-  /// lock: tables are never freed while the address space lives.
+  /// The last-level entry of an address, if its table exists and no leaf stands
+  /// in its place. Safe without a lock: tables are never freed while the address
+  /// space lives.
   public func entry(at address: UInt64) -> UnsafeMutablePointer<cshims_pte>? {
     guard let middle = unsafe cshims_pmd_offset(hot.pointee.pgd, address) else { return nil }
     let value = unsafe cshims_pte_load(middle)
@@ -21,24 +25,52 @@ extension MM {
     return unsafe cshims_pte_table(value) + cshims_pte_index(address, UInt32(CSHIMS_PAGE_SHIFT))
   }
 
-  /// The same, making what is missing. nil when the arena is exhausted.
+  /// The same, making what is missing; no leaf may stand there. nil when the
+  /// arena is exhausted.
   func makeEntry(at address: UInt64) -> UnsafeMutablePointer<cshims_pte>? {
-    var table = unsafe hot.pointee.pgd!
-    // Not over an array literal: that may allocate, and this is the fault path.
-    var shift = UInt32(CSHIMS_PGD_SHIFT)
-    while shift >= UInt32(CSHIMS_PMD_SHIFT) {
-      let slot = unsafe table + cshims_pte_index(address, shift)
-      var value = unsafe cshims_pte_load(slot)
-      if value & CSHIMS_PTE_PRESENT == 0 {
-        guard let fresh = unsafe machine.arena.allocate(byteCount: pageSize) else { return nil }
-        value = UInt64(UInt(bitPattern: fresh)) | Self.interior
-        unsafe cshims_pte_store(slot, value)
-      }
-      unsafe table = cshims_pte_table(value)
-      shift -= 9
-    }
+    guard let middle = unsafe makeMiddle(at: address) else { return nil }
+    let table = unsafe cshims_pte_table(cshims_pte_load(Self.keptTable(middle)))!
     return unsafe table + cshims_pte_index(address, UInt32(CSHIMS_PAGE_SHIFT))
   }
+
+  /// The middle-level entry of an address with a last-level table, which it shows
+  /// unless a leaf stands there, made if missing. nil when the arena is exhausted.
+  func makeMiddle(at address: UInt64) -> UnsafeMutablePointer<cshims_pte>? {
+    let top = unsafe hot.pointee.pgd! + cshims_pte_index(address, UInt32(CSHIMS_PGD_SHIFT))
+    guard let upper = unsafe makeTable(in: top, byteCount: pageSize),
+      let lower = unsafe makeTable(
+        in: upper + cshims_pte_index(address, UInt32(CSHIMS_PUD_SHIFT)),
+        byteCount: Self.middleTableSize)
+    else { return nil }
+    let middle = unsafe lower + cshims_pte_index(address, UInt32(CSHIMS_PMD_SHIFT))
+    let kept = unsafe Self.keptTable(middle)
+    guard unsafe makeTable(in: kept, byteCount: pageSize) != nil else { return nil }
+    if unsafe cshims_pte_load(middle) == 0 {
+      unsafe cshims_pte_store(middle, cshims_pte_load(kept))
+    }
+    return unsafe middle
+  }
+
+  /// The table that an interior entry shows, made if it is empty.
+  private func makeTable(
+    in slot: UnsafeMutablePointer<cshims_pte>, byteCount: Int
+  ) -> UnsafeMutablePointer<cshims_pte>? {
+    let value = unsafe cshims_pte_load(slot)
+    if value != 0 { return unsafe cshims_pte_table(value) }
+    guard let fresh = unsafe machine.arena.allocate(byteCount: byteCount) else { return nil }
+    let made = UInt64(UInt(bitPattern: fresh)) | Self.interior
+    unsafe cshims_pte_store(slot, made)
+    return unsafe cshims_pte_table(made)
+  }
+
+  /// Where a middle-level table keeps the last-level table of an entry.
+  static func keptTable(
+    _ middle: UnsafeMutablePointer<cshims_pte>
+  ) -> UnsafeMutablePointer<cshims_pte> {
+    unsafe middle + Int(CSHIMS_PTE_ENTRIES)
+  }
+
+  private static var middleTableSize: Int { 2 * pageSize }
 
   private static var interior: UInt64 {
     CSHIMS_PTE_PRESENT | CSHIMS_PTE_WRITE | CSHIMS_PTE_USER
@@ -50,7 +82,8 @@ extension MM {
   }
 
   /// Calls `body` with each entry of [start, end) that is not empty and with what
-  /// it holds, in address order. Tables that do not exist are stepped over.
+  /// it holds, in address order. Tables that do not exist, and leaves, are stepped
+  /// over.
   @inline(__always)
   func forEachEntry(
     _ start: UInt64, _ end: UInt64, _ body: (UnsafeMutablePointer<cshims_pte>, UInt64) -> Void
@@ -98,13 +131,15 @@ extension MM {
 
   private func freeTable(_ table: UnsafeMutablePointer<cshims_pte>, level: Int) {
     if level > 0 {
+      // The middle level's tables are those it keeps.
+      let slots = level == 1 ? unsafe Self.keptTable(table) : unsafe table
       for i in 0..<Int(CSHIMS_PTE_ENTRIES) {
-        let value = unsafe cshims_pte_load(table + i)
-        if value & CSHIMS_PTE_PRESENT != 0, value & CSHIMS_PTE_HUGE == 0 {
-          unsafe freeTable(cshims_pte_table(value), level: level - 1)
+        if let next = unsafe cshims_pte_table(cshims_pte_load(slots + i)) {
+          unsafe freeTable(next, level: level - 1)
         }
       }
     }
-    unsafe machine.arena.free(UnsafeMutableRawPointer(table), byteCount: pageSize)
+    unsafe machine.arena.free(
+      UnsafeMutableRawPointer(table), byteCount: level == 1 ? Self.middleTableSize : pageSize)
   }
 }

@@ -54,7 +54,7 @@ extension MM {
 
   private func protectEntries(_ start: UInt64, _ end: UInt64, _ flags: AreaFlags) {
     let accessible = !flags.access.isEmpty
-    unsafe forEachEntry(start, end) { entry, value in
+    func change(_ entry: UnsafeMutablePointer<cshims_pte>, _ value: UInt64) {
       var changed = value & ~(CSHIMS_PTE_WRITE | CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
       changed |= accessible ? CSHIMS_PTE_PRESENT : CSHIMS_PTE_PROTNONE
       if accessible, flags.contains(.write), mayWriteAtOnce(value, flags) {
@@ -62,6 +62,9 @@ extension MM {
       }
       if changed != value { unsafe _ = cshims_pte_exchange(entry, changed) }
     }
+    // Areas end where leaves do. A leaf's frame is its head, which answers for it.
+    unsafe forEachLeaf(start, end) { leaf, value in unsafe change(leaf, value) }
+    unsafe forEachEntry(start, end) { entry, value in unsafe change(entry, value) }
   }
 
   /// May a page be mapped writable without a write fault that would have to

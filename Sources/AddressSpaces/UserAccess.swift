@@ -100,7 +100,7 @@ extension AddressSpace {
     }
     let access: FaultAccess = write ? .write : .read
     let page = address & ~0xfff
-    var value = unsafe mm.entry(at: page).map { unsafe cshims_pte_load($0) } ?? 0
+    var value = mm.value(at: page)
     if !MM.serves(value, access) {
       let end = unsafe min(address + UInt64(remaining), area.pointee.end, page + 256 << 12)
       let pages = Int((end - page + 4095) >> 12)
@@ -108,7 +108,7 @@ extension AddressSpace {
       if result.pages == 0 {
         throw result.outcome.error(at: address) ?? MemoryError(.badAddress, .notPresent, address)
       }
-      value = unsafe mm.entry(at: page).map { unsafe cshims_pte_load($0) } ?? 0
+      value = mm.value(at: page)
     }
     let frame = unsafe mm.machine.address(ofFrame: MM.frame(of: value))
     unsafe body(frame + Int(address & 0xfff))

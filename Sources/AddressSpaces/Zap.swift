@@ -5,7 +5,8 @@
 // every entry becomes not present (the lock-free walk stops there), then the
 // host's mapping goes, in one call for the whole range, then the counts are
 // dropped. Pins do not hold it up (rule G5): a page whose count stays above
-// zero lives on until its holders let go.
+// zero lives on until its holders let go. A folio is freed as a whole, when its
+// last mapping and its last holder have gone.
 //===----------------------------------------------------------------------===//
 
 internal import CShims
@@ -16,6 +17,12 @@ extension MM {
   /// Returns whether there was any. Under the mmap lock.
   private func retireEntries(_ start: UInt64, _ end: UInt64) -> Bool {
     var any = false
+    splitLeafAcross(start)
+    splitLeafAcross(end)
+    unsafe forEachLeaf(start, end) { leaf, value in
+      any = true
+      unsafe _ = cshims_pte_exchange(leaf, value & ~CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
+    }
     unsafe forEachEntry(start, end) { entry, value in
       any = true
       unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
@@ -26,6 +33,10 @@ extension MM {
   /// Clears retired entries and drops what they held.
   private func dropEntries(_ start: UInt64, _ end: UInt64) {
     var batch = FrameBatch(machine)
+    unsafe forEachLeaf(start, end) { leaf, value in
+      unsafe removeLeaf(leaf, value)
+      batch.dropReference(machine.page(Self.frame(of: value)), call: "zap_huge_pmd")
+    }
     unsafe forEachEntry(start, end) { entry, value in
       unsafe cshims_pte_store(entry, 0)
       guard value & CSHIMS_PTE_SPECIAL == 0 else { return }

@@ -156,10 +156,9 @@ final class Sandbox {
 
   func word(_ page: Page) -> UInt64 { unsafe page.bytes.load(as: UInt64.self) }
 
-  /// The last-level entry as it is now, 0 where there is none.
-  func entry(_ address: UserAddress) -> UInt64 {
-    unsafe space.mm.entry(at: address.rawValue).map { unsafe cshims_pte_load($0) } ?? 0
-  }
+  /// The last-level entry as it is now, of a leaf what one would hold; 0 where
+  /// there is none.
+  func entry(_ address: UserAddress) -> UInt64 { space.mm.value(at: address.rawValue) }
 
   /// Puts an entry that no room makes yet, and returns the one before. The
   /// address must have a table.
