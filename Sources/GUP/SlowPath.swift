@@ -26,13 +26,20 @@ struct SlowProgress {
   var stop: MemoryError?
 }
 
-/// Pages of one turn under the lock.
+/// Runs of pages of one turn under the lock.
 private let batchCapacity = 64
+
+/// Pages of one folio, in order, or one page.
+private struct PageRun {
+  var first: Page?
+  var count = 0
+}
 
 struct SlowWalk {
   let mm: MM
   let flags: GUPFlags
-  private var batch = InlineArray<64, Page?>(repeating: nil)
+  private var batch = InlineArray<64, PageRun>(repeating: PageRun())
+  private var batchCount = 0
 
   init(_ mm: MM, flags: GUPFlags) {
     self.mm = mm
@@ -53,9 +60,7 @@ struct SlowWalk {
       mm.lock()
       let turn = takeTurn(from: start &+ UInt64(all.pageCount) << 12, left: count - all.pageCount)
       mm.unlock()
-      if let list = unsafe list {
-        for i in 0..<turn.pageCount { unsafe list[all.pageCount + i] = batch[i] }
-      }
+      if let list = unsafe list { unsafe copyOut(list + all.pageCount) }
       all.pageCount += turn.pageCount
       all.holdCount += turn.holdCount
       all.stop = turn.stop
@@ -63,15 +68,27 @@ struct SlowWalk {
     return all
   }
 
+  /// Stores what a turn took. Outside the lock: the list may be user memory.
+  private func copyOut(_ list: UnsafeMutablePointer<Page?>) {
+    var done = 0
+    for k in 0..<batchCount {
+      let run = batch[k]
+      guard let first = run.first else { continue }
+      for i in 0..<run.count { unsafe list[done + i] = Page(first.descriptor + i) }
+      done += run.count
+    }
+  }
+
   /// One turn under the lock, of at most a batch.
   private mutating func takeTurn(from start: UInt64, left: Int) -> SlowProgress {
     var turn = SlowProgress()
+    batchCount = 0
     var area: UnsafeMutablePointer<Area>?
     if mm.hasExited {
       turn.stop = MemoryError(.noSuchProcess, .exited, start)
       return turn
     }
-    while turn.pageCount < min(left, batchCapacity) {
+    while turn.pageCount < left, batchCount < batchCapacity {
       let address = start &+ UInt64(turn.pageCount) << 12
       // Addresses that wrap around belong to no area of this walk.
       guard address >= start else {
@@ -110,11 +127,11 @@ struct SlowWalk {
       let fault: FaultAccess
       switch unsafe follow(address, in: area) {
       case .page(let page, let entry, let leafPages):
-        let count = min(leafPages, remaining, batchCapacity - turn.pageCount)
-        return grab(page, count, entry, at: address, turn: &turn)
+        return grab(page, min(leafPages, remaining), entry, at: address, turn: &turn)
       case .pageless:
         // Without a list there is nothing to refuse.
         if takes { return MemoryError(.exists, .pageless, address) }
+        batchCount += 1
         turn.pageCount += 1
         return nil
       case .refused(let error): return error
@@ -188,14 +205,15 @@ struct SlowWalk {
   private func follow(_ address: UInt64, in area: UnsafeMutablePointer<Area>) -> Followed {
     let absent = Followed.needsFault(writes ? .write : .read)
     let isAnonymousArea = unsafe area.pointee.flags.contains(.anonymous)
+    if flags.contains(.splitPMD) { mm.splitLeaf(at: address) }
     var value: UInt64 = 0
-    var leafPages = 1
+    var isLeaf = false
     if let pmd = unsafe cshims_pmd_offset(mm.hot.pointee.pgd, address) {
       value = unsafe cshims_pte_load(pmd)
       let index = cshims_pte_index(address, 12)
       if value & CSHIMS_PTE_HUGE != 0 {
         value += UInt64(index) << 12
-        leafPages = Int(CSHIMS_PTE_ENTRIES) - Int(index)
+        isLeaf = true
       } else if value & CSHIMS_PTE_PRESENT != 0 {
         value = unsafe cshims_pte_load(cshims_pte_table(value) + Int(index))
       }
@@ -212,8 +230,7 @@ struct SlowWalk {
     let isSpecial = value & CSHIMS_PTE_SPECIAL != 0
     let isAnonymous = !isSpecial && page.isAnonymous
     // One leaf is one mapping: its head answers for it.
-    let isExclusive =
-      isAnonymous && (leafPages > 1 ? page.folioHead : page).isAnonymousExclusive
+    let isExclusive = isAnonymous && (isLeaf ? page.folioHead : page).isAnonymousExclusive
     let isWritable = value & CSHIMS_PTE_WRITE != 0
     if writes, !isWritable, !mayForceWrite(unsafe area.pointee, isExclusive) {
       return .needsFault(.write)
@@ -229,7 +246,22 @@ struct SlowWalk {
     {
       return .needsFault(.unshare)
     }
-    return .page(page, entry: value, leafPages: leafPages)
+    return .page(
+      page, entry: value, leafPages: leafPages(page, at: address, isLeaf, isExclusive))
+  }
+
+  /// How many pages of a folio from `page` on stand behind entries that let them
+  /// be taken as it is, together (C.5.6).
+  private func leafPages(
+    _ page: Page, at address: UInt64, _ isLeaf: Bool, _ isExclusive: Bool
+  ) -> Int {
+    if isLeaf { return Int(CSHIMS_PTE_ENTRIES) - Int(cshims_pte_index(address, 12)) }
+    let run = mm.folioRun(at: address, limit: Int(CSHIMS_PTE_ENTRIES))
+    var count = 1
+    while count < run,
+      unsafe Page(page.descriptor + count).isAnonymousExclusive == isExclusive
+    { count += 1 }
+    return count
   }
 
   /// May FORCE write through a read-only entry? Only when the copy is already
@@ -266,10 +298,12 @@ struct SlowWalk {
         page.release(hold)
         return MemoryError(.badAddress, .countOverflow, address)
       }
-      for i in 0..<count { unsafe batch[turn.pageCount + i] = Page(page.descriptor + i) }
+      batch[batchCount] = PageRun(first: page, count: count)
       if !(hold == .pin && page.isZeroPage) { turn.holdCount += count }
     }
     touch(page, pageFlags, entry)
+    // Without a list, too: a turn ends some time.
+    batchCount += 1
     turn.pageCount += count
     return nil
   }

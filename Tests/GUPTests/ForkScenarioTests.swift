@@ -1,6 +1,7 @@
 //===----------------------------------------------------------------------===//
 // The scenarios of semantics D.6: who sees a device's bytes after fork, by GET
-// and by PIN, with native and with explicit accesses. S23 waits for folios.
+// and by PIN, with native and with explicit accesses, of single pages, of folios
+// behind small entries, and of 2 MiB leaves.
 //===----------------------------------------------------------------------===//
 
 import AddressSpaces
@@ -14,7 +15,8 @@ import Testing
 struct ForkScenarioTests {
   typealias S = Sight
 
-  @Test("S1: the parent stores after fork, then the device writes", arguments: ForkCase.all)
+  @Test(
+    "S1: the parent stores after fork, then the device writes", arguments: ForkCase.onEveryBacking)
   func s1(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -28,7 +30,9 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S2: the child stores, then the parent, then the device writes", arguments: ForkCase.all)
+  @Test(
+    "S2: the child stores, then the parent, then the device writes",
+    arguments: ForkCase.onEveryBacking)
   func s2(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -42,7 +46,8 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S3: nobody stores; only a pin keeps the child from seeing", arguments: ForkCase.all)
+  @Test(
+    "S3: nobody stores; only a pin keeps the child from seeing", arguments: ForkCase.onEveryBacking)
   func s3(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -53,7 +58,9 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S4: the child has gone, the parent stores, the device writes", arguments: ForkCase.all)
+  @Test(
+    "S4: the child has gone, the parent stores, the device writes",
+    arguments: ForkCase.onEveryBacking)
   func s4(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -65,7 +72,9 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S5: the child has gone, the device writes, the parent reads", arguments: ForkCase.all)
+  @Test(
+    "S5: the child has gone, the device writes, the parent reads",
+    arguments: ForkCase.onEveryBacking)
   func s5(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -75,7 +84,7 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S6: acquired for writing after fork: unshared first", arguments: ForkCase.all)
+  @Test("S6: acquired for writing after fork: unshared first", arguments: ForkCase.onEveryBacking)
   func s6(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let child = try scene.parent.fork()
@@ -86,7 +95,7 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S7: fork, acquire, fork again, store, device writes", arguments: ForkCase.all)
+  @Test("S7: fork, acquire, fork again, store, device writes", arguments: ForkCase.onEveryBacking)
   func s7(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let first = try scene.parent.fork()
@@ -101,7 +110,9 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S8: the child acquires for writing: the parent keeps its page", arguments: ForkCase.all)
+  @Test(
+    "S8: the child acquires for writing: the parent keeps its page",
+    arguments: ForkCase.onEveryBacking)
   func s8(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let child = try scene.parent.fork()
@@ -112,7 +123,7 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S9: has-pinned is not inherited: a grandchild shares", arguments: ForkCase.all)
+  @Test("S9: has-pinned is not inherited: a grandchild shares", arguments: ForkCase.onEveryBacking)
   func s9(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       try scene.acquire(scene.parent, flags: .write)
@@ -125,7 +136,8 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S10: a read-only hold after fork, then the parent stores", arguments: ForkCase.all)
+  @Test(
+    "S10: a read-only hold after fork, then the parent stores", arguments: ForkCase.onEveryBacking)
   func s10(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let child = try scene.parent.fork()
@@ -137,7 +149,8 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S11: a read-only hold before fork, then the parent stores", arguments: ForkCase.all)
+  @Test(
+    "S11: a read-only hold before fork, then the parent stores", arguments: ForkCase.onEveryBacking)
   func s11(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: [])
@@ -148,7 +161,7 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S12: dontFork leaves the page to the parent", arguments: ForkCase.all)
+  @Test("S12: dontFork leaves the page to the parent", arguments: ForkCase.onEveryBacking)
   func s12(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -164,7 +177,7 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S13: wipeOnFork: the child finds zeroes", arguments: ForkCase.all)
+  @Test("S13: wipeOnFork: the child finds zeroes", arguments: ForkCase.onEveryBacking)
   func s13(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -194,7 +207,8 @@ struct ForkScenarioTests {
   }
 
   @Test(
-    "S15, G-03: a child's reference never shows the parent's later secret", arguments: ForkCase.all)
+    "S15, G-03: a child's reference never shows the parent's later secret",
+    arguments: ForkCase.onEveryBacking)
   func s15(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let child = try scene.parent.fork()
@@ -207,7 +221,8 @@ struct ForkScenarioTests {
   }
 
   @Test(
-    "S16: what was held stays what it was when the child stores", arguments: ForkCase.all,
+    "S16: what was held stays what it was when the child stores",
+    arguments: ForkCase.onEveryBacking,
     [true, false])
   func s16(_ c: ForkCase, heldBeforeFork: Bool) throws {
     try Scene.run(c) { scene in
@@ -222,7 +237,8 @@ struct ForkScenarioTests {
   }
 
   @Test(
-    "S18: a read-only hold of untouched memory is the zero page's", arguments: ForkCase.all,
+    "S18: a read-only hold of untouched memory is the zero page's",
+    arguments: ForkCase.onEveryBacking,
     [false, true])
   func s18(_ c: ForkCase, longTerm: Bool) throws {
     // LONGTERM needs PIN.
@@ -251,7 +267,8 @@ struct ForkScenarioTests {
   }
 
   @Test(
-    "S20: unmapped or dropped under a hold: a fresh page, D is lost", arguments: ForkCase.all,
+    "S20: unmapped or dropped under a hold: a fresh page, D is lost",
+    arguments: ForkCase.onEveryBacking,
     [false, true])
   func s20(_ c: ForkCase, unmaps: Bool) throws {
     try Scene.run(c) { scene in
@@ -268,11 +285,12 @@ struct ForkScenarioTests {
       #expect(try scene.sight(of: scene.parent) == Sight(stored: 7, device: 0))
       #expect(page.mapCount == 0 && !page.isFree)
       scene.releaseAll()
-      #expect(page.isFree)
+      // A folio is freed as a whole.
+      #expect(page.isFree == (c.backing == .base))
     }
   }
 
-  @Test("S21: read-only and back keeps the held page", arguments: ForkCase.all)
+  @Test("S21: read-only and back keeps the held page", arguments: ForkCase.onEveryBacking)
   func s21(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -285,26 +303,67 @@ struct ForkScenarioTests {
 
   @Test(
     "S22: the last mapper's read-only pin makes the page its own without a copy",
-    arguments: TrapTier.all)
-  func s22(_ tier: TrapTier) throws {
-    try Scene.run(ForkCase(hold: .pin, tier: tier)) { scene in
+    arguments: ForkCase.onEveryBacking.filter(\.isPin), [MemoryPolicy(), .reuseLargeFolios])
+  func s22(_ c: ForkCase, _ policy: MemoryPolicy) throws {
+    try Scene.run(c) { scene in
+      scene.memory.policy = policy
       let before = try #require(scene.parent.page(at: scene.address))
       try scene.parent.fork().exit()
-      #expect(!before.isAnonymousExclusive)
+      // A leaf's head answers for its pages.
+      let isLeaf = c.backing == .huge
+      #expect(!before.isAnonymousExclusive && !before.folioHead.isAnonymousExclusive)
       let page = try scene.acquire(scene.parent, flags: [])
-      #expect(page == before && page.isAnonymousExclusive)
+      #expect((isLeaf ? page.folioHead : page).isAnonymousExclusive)
+      // D.3 row 3: behind small entries only where the policy is a newer kernel's.
+      #expect((page == before) == (c.backing != .order(4) || policy == .reuseLargeFolios))
     }
   }
 
   @Test(
-    "S24: no frame for the eager copy: fork fails, the parent is as before", arguments: ForkCase.all
+    "S23, D.2.4: a pin of one page of a folio leaves all of its exclusive pages to the parent",
+    arguments: ForkCase.onEveryBacking.filter { $0.backing != .base })
+  func s23(_ c: ForkCase) throws {
+    try Scene.run(c) { scene in
+      let count = c.backing.pageCount.rawValue
+      // One page is shared already: it is shared again, whatever is pinned.
+      let shared = scene.start + .pages(1)
+      try scene.parent.write([0x44], to: shared)
+      try scene.parent.advise(scene.start, length: .pages(1), .dontFork)
+      try scene.parent.advise(
+        scene.start + .pages(2), length: .pages(count - 2), .dontFork)
+      let first = try scene.parent.fork()
+      try scene.parent.advise(scene.start, length: .pages(count), .doFork)
+
+      let page = try scene.acquire(scene.parent, flags: .write)
+      let child = try scene.parent.fork()
+      for i in 0..<count {
+        let at = scene.start + .pages(i)
+        let (own, childs) = (scene.parent.page(at: at), child.page(at: at))
+        #expect(own?.folioHead == page.folioHead)
+        #expect((own == childs) == (!c.isPin || i == 1))
+        #expect(own?.isAnonymousExclusive == (c.isPin && i != 1))
+        #expect(scene.parent.isWritable(at: at) == (c.isPin && i != 1))
+        if own != childs { #expect(childs?.folioOrder == 0 && childs?.referenceCount == 1) }
+      }
+      try scene.store(1, by: scene.parent)
+      scene.deviceWrites(page)
+      let parent = S.original.storing(1)
+      #expect(try scene.sight(of: scene.parent) == (c.isPin ? parent.withDeviceBytes : parent))
+      #expect(try scene.sight(of: child) == (c.isPin ? .original : .original.withDeviceBytes))
+      #expect(try first.read(1, at: shared) == [0x44] && child.read(1, at: shared) == [0x44])
+    }
+  }
+
+  @Test(
+    "S24: no frame for the eager copy: fork fails, the parent is as before",
+    arguments: ForkCase.onEveryBacking
   )
   func s24(_ c: ForkCase) throws {
-    try Scene.run(c, capacity: .pages(1)) { scene in
+    try Scene.run(c, capacity: c.backing.pageCount.byteCount) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
       #expect(scene.memory.freeFrameCount == 0)
       if c.isPin {
-        #expect(throws: MemoryError(.outOfMemory, .framesExhausted, scene.address)) {
+        #expect(throws: MemoryError(.outOfMemory, .framesExhausted, scene.start)) {
           try scene.parent.fork()
         }
         try scene.store(1, by: scene.parent)
@@ -319,7 +378,8 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S25: no pin left: shared, although pins were taken once", arguments: ForkCase.all)
+  @Test(
+    "S25: no pin left: shared, although pins were taken once", arguments: ForkCase.onEveryBacking)
   func s25(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -330,18 +390,19 @@ struct ForkScenarioTests {
   }
 
   @Test(
-    "S17, G4: pins that race with fork are taken before or after it", arguments: TrapTier.testable)
-  func s17(_ tier: TrapTier) throws {
+    "S17, G4: pins that race with fork are taken before or after it", arguments: TrapTier.testable,
+    [FolioSize.base, .order(4), .huge])
+  func s17(_ tier: TrapTier, backing: FolioSize) throws {
     try withMachine(capacity: .mebibytes(16), tier: tier) { memory in
       let parent = try AddressSpace(memory: memory)
       defer { parent.exit() }
-      let count = 64
-      let start = try parent.map(length: .pages(count))
+      let count = max(64, backing.pageCount.rawValue)
+      let start = try parent.map(length: .pages(count), folios: backing)
       try parent.advise(start, length: .pages(count), .populateWrite)
       // Two threads pin, check that their pages stay theirs, and unpin; one forks.
       onThreads(3) { thread in
         if thread == 0 {
-          for _ in 0..<60 { (try? parent.fork())?.exit() }
+          for _ in 0..<(count > 64 ? 20 : 60) { (try? parent.fork())?.exit() }
           return
         }
         guard var list = try? PageBuffer(capacity: count) else { return }
@@ -354,7 +415,9 @@ struct ForkScenarioTests {
           let probe = (round &* 7) % count
           let page = list[probe]
           // G1 and G2: pinned, exclusive, and still what the parent maps.
-          #expect(page?.isAnonymousExclusive == true)
+          let isExclusive =
+            page?.isAnonymousExclusive == true || page?.folioHead.isAnonymousExclusive == true
+          #expect(isExclusive)
           #expect(parent.page(at: start + .pages(probe)) == page)
           unpinUserPages(&list)
         }

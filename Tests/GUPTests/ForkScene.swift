@@ -1,7 +1,8 @@
 //===----------------------------------------------------------------------===//
 // A scene for the fork scenarios of semantics D.6: a parent with one written
-// page X, a device that holds it, and children. Bytes live at fixed places of
-// the page, so that "who sees what" is one line a person.
+// page X, a device that holds it, and children. X is a page of its own, or one in
+// the middle of a folio. Bytes live at fixed places of the page, so that "who sees
+// what" is one line a person.
 //===----------------------------------------------------------------------===//
 
 import AddressSpaces
@@ -11,17 +12,28 @@ import PageFrames
 import TestSupport
 import Testing
 
-/// How the page is acquired, and how the program touches memory.
+/// How the page is acquired, how the program touches memory, and what the page
+/// is part of.
 struct ForkCase: Sendable, CustomTestStringConvertible {
   let hold: PageHold
   let tier: TrapTier
+  var backing = FolioSize.base
 
-  static let all: [ForkCase] = [PageHold.reference, .pin].flatMap { hold in
-    TrapTier.all.map { ForkCase(hold: hold, tier: $0) }
+  /// Single pages.
+  static let all: [ForkCase] = cases([.base])
+  /// Those, a folio behind small entries, and a leaf.
+  static let onEveryBacking: [ForkCase] = cases([.base, .order(4), .huge])
+
+  private static func cases(_ backings: [FolioSize]) -> [ForkCase] {
+    [PageHold.reference, .pin].flatMap { hold in
+      backings.flatMap { backing in
+        TrapTier.all.map { ForkCase(hold: hold, tier: $0, backing: backing) }
+      }
+    }
   }
   var isPin: Bool { hold == .pin }
   var testDescription: String {
-    "\(isPin ? "PIN" : "GET"), \(tier == .none ? "explicit faults" : "\(tier)")"
+    "\(isPin ? "PIN" : "GET"), \(tier == .none ? "explicit faults" : "\(tier)"), \(backing)"
   }
 }
 
@@ -47,13 +59,15 @@ final class Scene {
 
   let memory: PhysicalMemory
   let parent: AddressSpace
+  /// The area, one folio long, and the page in it that everything is about.
+  let start: UserAddress
   let address: UserAddress
   let testCase: ForkCase
   private var held: [(page: Page, hold: PageHold)] = []
 
   /// Runs a scenario and settles the accounts.
   static func run(
-    _ testCase: ForkCase, capacity: ByteCount = .mebibytes(4), sharing: Sharing = .private,
+    _ testCase: ForkCase, capacity: ByteCount = .mebibytes(8), sharing: Sharing = .private,
     _ body: (Scene) throws -> Void
   ) throws {
     try withMachine(capacity: capacity, tier: testCase.tier) { memory in
@@ -68,7 +82,10 @@ final class Scene {
     self.memory = memory
     self.testCase = testCase
     parent = try AddressSpace(memory: memory)
-    address = try parent.map(length: .pages(1), sharing: sharing)
+    let folio = testCase.backing
+    start = try parent.map(
+      length: folio.pageCount.byteCount, sharing: sharing, folios: folio)
+    address = start + .pages(folio.pageCount.rawValue / 3)
     try store(Sight.original.stored, by: parent)
     try put(Sight.original.device, at: address + Scene.deviceAt, by: parent)
   }
