@@ -113,3 +113,13 @@ void cshims_roofline_unfork(const cshims_pte *copy, size_t count, cshims_page *p
     cshims_page_ref_fetch_sub(page, 1);
   }
 }
+
+void cshims_roofline_fill(cshims_page *first, size_t count, cshims_page **out) {
+  for (size_t i = 0; i < count; i++) out[i] = first + i;
+}
+
+size_t cshims_roofline_scan(cshims_page *const *list, size_t count) {
+  size_t in_place = 0;
+  for (size_t i = 0; i < count; i++) in_place += list[i] == list[0] + i;
+  return in_place;
+}

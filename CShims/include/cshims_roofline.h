@@ -2,9 +2,10 @@
 // The C roofline: the least that pinning and unpinning a run of 4 KiB pages can
 // be: load the entry, check it, add to the count, check what it was, re-read
 // the entry, store the pointer; one subtraction each on the way back; and the
-// descriptors fetched ahead, without which a long run waits on each miss. And
-// the least that fork can be. The benchmarks compare the Swift code with these
-// loops in the same run.
+// descriptors fetched ahead, without which a long run waits on each miss. Inside a
+// folio the count is one for all, and what is left is the list. And the least
+// that fork can be. The benchmarks compare the Swift code with these loops in the
+// same run.
 //
 // They are loops, not a library: they free nothing. So each page must be held
 // by somebody else (its mapping) as long as they run.
@@ -54,5 +55,12 @@ size_t cshims_roofline_fork(cshims_pte *pgd, uint64_t address, size_t count, csh
                             cshims_pte *copy);
 /// Takes the references and mappings of `count` copied entries back.
 void cshims_roofline_unfork(const cshims_pte *copy, size_t count, cshims_page *pages);
+
+/// The least that taking `count` pages of one folio can be: their descriptors,
+/// `first` and those behind it, are stored in `out`.
+void cshims_roofline_fill(cshims_page *first, size_t count, cshims_page **out);
+/// And the least that giving them back can be: every slot is looked at. Returns
+/// how many show the descriptor that is their place behind the first's.
+size_t cshims_roofline_scan(cshims_page *const *list, size_t count);
 
 #endif

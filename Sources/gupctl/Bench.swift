@@ -95,22 +95,31 @@ struct BenchColumn {
 final class Bench {
   private let space: AddressSpace
   private let start: UserAddress
+  /// Where the pages are those of 2 MiB folios.
+  private let hugeStart: UserAddress
   private let before: Counters
   private let hostBuffer: Result<HostMemory, HostError>
+  private let hostHugeBuffer: Result<HostMemory, HostError>
 
   /// - Parameter largest: the most pages that will be asked for.
   init(largest: Int) throws {
     let size = PageCount(largest).byteCount
+    let hugeSize = PageCount((largest + 511) & ~511).byteCount
     do throws(MemoryError) {
       let memory = try PhysicalMemory()
       space = try AddressSpace(memory: memory)
       start = try space.map(length: size)
       try space.advise(start, length: size, .populateWrite)
+      hugeStart = try space.map(length: hugeSize, folios: .huge)
+      try space.advise(hugeStart, length: hugeSize, .populateWrite)
       before = memory.counters
     } catch {
       throw Failure("--pages \(largest): no such buffer: \(error)")
     }
     hostBuffer = Result { () throws(HostError) in try HostMemory(byteCount: size.rawValue) }
+    hostHugeBuffer = Result { () throws(HostError) in
+      try HostMemory(byteCount: hugeSize.rawValue, huge: true)
+    }
   }
 
   /// One row for each thing that is measured, at one number of pages per call.
@@ -118,13 +127,12 @@ final class Bench {
   func measure(
     pages: Int, rounds: Int, progress: (Int) -> Void
   ) throws -> [BenchRow] {
-    let target = Target(space: space, start: start, pages: pages)
     let names = Entrant.allCases
     var columns = [BenchColumn](repeating: BenchColumn(), count: names.count)
     var runners: [Runner?] = []
     for (index, entrant) in names.enumerated() {
       do {
-        let contender = try entrant.contender(target, hostBuffer)
+        let contender = try contender(entrant, pages: pages)
         runners.append(try Runner(contender, pages: pages))
       } catch let error as HostError {
         runners.append(nil)
@@ -142,6 +150,14 @@ final class Bench {
     return BenchRow.all(pages: pages, column)
   }
 
+  private func contender(_ entrant: Entrant, pages: Int) throws -> any Contender {
+    if entrant.isHuge {
+      return try entrant.contender(
+        Target(space: space, start: hugeStart, pages: pages), hostHugeBuffer)
+    }
+    return try entrant.contender(Target(space: space, start: start, pages: pages), hostBuffer)
+  }
+
   /// Every page is held as often as before.
   func checkThatNothingIsHeld() throws {
     let holds = HoldBalance(from: before, to: space.memory.counters)
@@ -154,19 +170,29 @@ enum Entrant: CaseIterable {
   case pin, roofPin, hostPin
   case get, roofGet, hostGet
   case extract, extractIntoList
+  case pinHuge, getHuge, fillHuge, hostPinHuge, hostGetHuge
+
+  /// Inside 2 MiB folios.
+  var isHuge: Bool {
+    switch self {
+    case .pinHuge, .getHuge, .fillHuge, .hostPinHuge, .hostGetHuge: true
+    default: false
+    }
+  }
 
   func contender(
     _ target: Target, _ host: Result<HostMemory, HostError>
   ) throws -> any Contender {
     switch self {
-    case .pin: try PinContender(target)
-    case .get: try GetContender(target)
+    case .pin, .pinHuge: try PinContender(target)
+    case .get, .getHuge: try GetContender(target)
+    case .fillHuge: try FillContender(target)
     case .roofPin: try RooflineContender(target, bias: CSHIMS_PIN_BIAS)
     case .roofGet: try RooflineContender(target, bias: 1)
     case .extract: try ExtractContender(target)
     case .extractIntoList: try ExtractIntoListContender(target)
-    case .hostPin: try HostPinContender(host.get(), pages: target.pages)
-    case .hostGet: try HostGetContender(host.get(), pages: target.pages)
+    case .hostPin, .hostPinHuge: try HostPinContender(host.get(), pages: target.pages)
+    case .hostGet, .hostGetHuge: try HostGetContender(host.get(), pages: target.pages)
     }
   }
 }

@@ -21,7 +21,9 @@ struct BenchCommand: ParsableCommand {
       Ratios are what compares between machines and days.
 
       Rows: pin and unpin, get and put, each alone and as a pair; extract (which makes its list) \
-      and extract-list (into the caller's), beside 'gup', the pin call inside them. \
+      and extract-list (into the caller's), beside 'gup', the pin call inside them. Those that end \
+      in 2m are about pages inside 2 MiB folios, where one count serves all: their roofline fills \
+      the list and looks through it, and the host works on transparent huge pages. \
       Last, fork-64m: fork of 64 MiB of present pages. Its 'roofline' is mprotect(2) of as much \
       memory and a C loop that copies as many entries and counts their pages; 'host' is fork(2) \
       of this program with as much memory.

@@ -69,6 +69,12 @@ extension BenchRow {
     func getting(_ name: String, _ part: (Cost) -> Double) -> BenchRow {
       BenchRow(name, pages, part, ours: get, roofline: roofGet, host: hostGet)
     }
+    func inHuge(
+      _ name: String, _ ours: Entrant, _ host: Entrant, _ part: (Cost) -> Double
+    ) -> BenchRow {
+      BenchRow(
+        name, pages, part, ours: column(ours), roofline: column(.fillHuge), host: column(host))
+    }
     func extracting(_ name: String, _ ours: Entrant, _ part: (Cost) -> Double) -> BenchRow {
       BenchRow(name, pages, part, ours: column(ours), roofline: roofPin, host: nil, gup: pin)
     }
@@ -82,6 +88,12 @@ extension BenchRow {
       extracting("extract-4k", .extract) { $0.take },
       extracting("extract-release-4k", .extract) { $0.both },
       extracting("extract-list-4k", .extractIntoList) { $0.take },
+      inHuge("pin-2m", .pinHuge, .hostPinHuge) { $0.take },
+      inHuge("unpin-2m", .pinHuge, .hostPinHuge) { $0.give },
+      inHuge("pin-unpin-2m", .pinHuge, .hostPinHuge) { $0.both },
+      inHuge("get-2m", .getHuge, .hostGetHuge) { $0.take },
+      inHuge("put-2m", .getHuge, .hostGetHuge) { $0.give },
+      inHuge("get-put-2m", .getHuge, .hostGetHuge) { $0.both },
     ]
   }
 }

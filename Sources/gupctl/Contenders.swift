@@ -120,6 +120,41 @@ final class GetContender: Contender {
   }
 }
 
+/// The floor inside folios: one count serves all their pages, so what is left to
+/// do is to fill the list, and to look through it.
+@safe final class FillContender: Contender {
+  private let target: Target
+  private let list: PageBuffer
+  private let first: Page
+  let blockLimit = listBlockLimit
+
+  init(_ target: Target) throws {
+    self.target = target
+    list = try PageBuffer(capacity: target.pages)
+    guard let first = target.space.page(at: target.start) else {
+      throw Failure("the buffer has no page at \(target.start).")
+    }
+    self.first = first
+  }
+
+  private var slots: UnsafeMutablePointer<UnsafeMutablePointer<cshims_page>?> {
+    unsafe UnsafeMutableRawPointer(list.baseAddress)
+      .assumingMemoryBound(to: UnsafeMutablePointer<cshims_page>?.self)
+  }
+
+  func take(_ count: Int) {
+    let slots = unsafe slots
+    for _ in 0..<count { unsafe cshims_roofline_fill(first.descriptor, target.pages, slots) }
+  }
+
+  func give(_ count: Int) throws {
+    let slots = unsafe slots
+    var inPlace = 0
+    for _ in 0..<count { inPlace = unsafe cshims_roofline_scan(slots, target.pages) }
+    try target.check(inPlace)
+  }
+}
+
 /// Extraction into a list that it makes: iterator in, owned pages out.
 @safe final class ExtractContender: Contender {
   private let target: Target

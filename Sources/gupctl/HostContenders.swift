@@ -1,7 +1,7 @@
 //===----------------------------------------------------------------------===//
 // The running kernel as a contender, on memory of its own: as many present
-// 4 KiB pages, pinned by io_uring or referenced by vmsplice. It holds one range
-// at a time, so its blocks are single calls.
+// pages of 4 KiB, alone or inside huge pages, pinned by io_uring or referenced by
+// vmsplice. It holds one range at a time, so its blocks are single calls.
 //===----------------------------------------------------------------------===//
 
 import HostKernel
@@ -10,8 +10,20 @@ import HostKernel
 final class HostMemory {
   private let buffer: HostBuffer
 
-  init(byteCount: Int) throws(HostError) {
-    buffer = try HostBuffer(byteCount: byteCount, hugePages: .forbidden)
+  /// - Parameter huge: in huge pages, every byte of it. `byteCount` is then whole
+  ///   ones.
+  init(byteCount: Int, huge: Bool = false) throws(HostError) {
+    buffer = try HostBuffer(byteCount: byteCount, hugePages: huge ? .wanted : .forbidden)
+    guard huge else { return }
+    let got = try buffer.hugeByteCount()
+    if got < byteCount {
+      throw HostError(
+        operation: "a buffer of \(byteCount) bytes in huge pages", errno: 12,
+        hint: """
+          \(got) bytes became huge: the kernel has no more to give, or \
+          /sys/kernel/mm/transparent_hugepage/enabled forbids them.
+          """)
+    }
   }
 
   /// Its first pages.

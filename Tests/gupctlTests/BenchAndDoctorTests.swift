@@ -26,7 +26,8 @@ extension GupctlTests {
   struct Bench {
     static let names = [
       "pin-4k", "unpin-4k", "pin-unpin-4k", "get-4k", "put-4k", "get-put-4k", "extract-4k",
-      "extract-release-4k", "extract-list-4k",
+      "extract-release-4k", "extract-list-4k", "pin-2m", "unpin-2m", "pin-unpin-2m", "get-2m",
+      "put-2m", "get-put-2m",
     ]
 
     /// The row that comes once, whatever the numbers of pages.
