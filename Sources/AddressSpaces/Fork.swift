@@ -143,7 +143,8 @@ extension MM {
           guard let entry = unsafe makeEntry(at: target) else {
             return FaultResult(.outOfMetadata, pages)
           }
-          let run = parent.folioRun(at: target, limit: count - i)
+          let run =
+            value & CSHIMS_PTE_FOLIO == 0 ? 1 : parent.folioRun(at: target, limit: count - i)
           let result = unsafe copyRun(
             value, run, source + i, to: entry, at: target, copy, parentHasPinned: mayBePinned)
           pages += result.pages
