@@ -9,17 +9,18 @@ internal import CShims
 ///
 /// To be waited for with `wait`; one that is dropped is waited for, too.
 public struct HostChild: ~Copyable, Sendable {
-  private let process: Int32
+  /// Its process id, its own until it has been waited for.
+  public let processID: Int32
 
   /// fork(2). - Throws: EAGAIN or ENOMEM when the kernel refuses.
   public init() throws(HostError) {
-    var process: Int32 = 0
-    try check(unsafe cshims_fork_idle_child(&process), "fork(2)")
-    self.process = process
+    var processID: Int32 = 0
+    try check(unsafe cshims_fork_idle_child(&processID), "fork(2)")
+    self.processID = processID
   }
 
   /// Returns when it has gone and its hold on this process's pages with it.
   public consuming func wait() {}
 
-  deinit { _ = cshims_wait_for_child(process) }
+  deinit { _ = cshims_wait_for_child(processID) }
 }

@@ -37,11 +37,17 @@ func guardPage(after buffer: borrowing HostBuffer, from offset: Int) -> UnsafeRa
 extension HostKernelTests {
   @Test("fork(2): a child that ends at once, waited for or let go, leaves no zombie")
   func children() throws {
-    try HostChild().wait()
-    do { _ = try HostChild() }
-    // Nobody is left to wait for but children of other tests.
-    var status: Int32 = 0
-    #expect(unsafe waitpid(-1, &status, WNOHANG) <= 0)
+    let waitedFor = try HostChild()
+    let first = waitedFor.processID
+    #expect(kill(first, 0) == 0)
+    waitedFor.wait()
+    #expect(kill(first, 0) == -1 && errno == ESRCH)
+    let second: Int32
+    do {
+      let letGo = try HostChild()
+      second = letGo.processID
+    }
+    #expect(kill(second, 0) == -1 && errno == ESRCH)
   }
 
   @Suite("Capabilities")
