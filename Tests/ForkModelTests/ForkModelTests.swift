@@ -27,9 +27,9 @@ struct RandomRun: Sendable, CustomTestStringConvertible {
         frames: number % 2 == 0 ? 1024 : 48))
   }
 
-  /// What a run of a seed that stays comes through.
+  /// What a run of this seed comes through: undoing a fork takes a lack of frames.
   var mustHappen: [Happening] {
-    isFresh ? [] : Happening.allCases.filter { $0 != .forkUndone || setting.frames < 64 }
+    Happening.allCases.filter { $0 != .forkUndone || setting.frames < 64 }
   }
   var source: SeededRandom {
     isFresh ? SeededRandom(stream: 400 + UInt64(number)) : SeededRandom(seed: UInt64(number))
@@ -51,8 +51,9 @@ struct ForkModelTests {
     if run.isFresh { print("random processes: \(run.name)") }
     do {
       let summary = try run.setting.run(steps: RandomRun.steps, Dice(run.source))
+      // What this run's own seeds come through may differ.
+      if run.isFresh { return }
       #expect(summary.stores * 3 >= RandomRun.steps, "a third of the steps are native stores")
-      // What a seed of its own comes through may differ.
       for happening in run.mustHappen {
         #expect(summary.happenings[happening, default: 0] > 0, "\(happening) never happened")
       }
