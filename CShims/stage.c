@@ -174,15 +174,17 @@ static int find_ground(cshims_stage *stage) {
   return 0;
 }
 
-static void find_zero_entry(cshims_stage *stage) {
-  volatile unsigned char *page = mmap(NULL, CSHIMS_PAGE_SIZE, PROT_READ,
-                                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) return;
+/// Looks at what memory shows that was only read. It stays mapped, since the
+/// huge zero page lives as long as somebody does.
+static void find_zero_frame(cshims_stage *stage, bool huge) {
+  enum { LENGTH = 2 << 20 };
+  unsigned char *memory = mmap(NULL, 2 * LENGTH, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return;
+  uintptr_t start = ((uintptr_t)memory + LENGTH - 1) & ~(uintptr_t)(LENGTH - 1);
+  madvise(memory, 2 * LENGTH, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   uint64_t entry = 0;
-  madvise((void *)page, CSHIMS_PAGE_SIZE, MADV_NOHUGEPAGE);
-  if (page[0] == 0 && cshims_pagemap_read((uintptr_t)page, 1, &entry) == 0)
-    stage->zero_entry = entry & CSHIMS_PAGEMAP_FRAME;
-  munmap((void *)page, CSHIMS_PAGE_SIZE);
+  if (*(volatile unsigned char *)start == 0 && cshims_pagemap_read(start, 1, &entry) == 0)
+    stage->zero_frames[huge] = entry & CSHIMS_PAGEMAP_FRAME;
 }
 
 /// The director's whole life, in a process of its own.
@@ -214,7 +216,8 @@ _Noreturn static void direct(cshims_stage *stage, int socket, const char *direct
 
   int error = cshims_guard_reinstall();
   if (!error) error = stage_device_open(directory, &stage->direct_error);
-  if (!error) find_zero_entry(stage);
+  if (!error) find_zero_frame(stage, false);
+  if (!error) find_zero_frame(stage, true);
   if (!error) error = find_ground(stage);
   for (;;) {
     if (send(3, &error, sizeof error, MSG_NOSIGNAL) != sizeof error) _exit(0);
@@ -281,8 +284,8 @@ const cshims_stage_answer *cshims_stage_answers(const cshims_stage *stage) {
   return stage->answers;
 }
 
-uint64_t cshims_stage_zero_entry(const cshims_stage *stage) {
-  return stage->zero_entry;
+uint64_t cshims_stage_zero_frame(const cshims_stage *stage, bool huge) {
+  return stage->zero_frames[huge];
 }
 
 int cshims_stage_play(cshims_stage *stage, uint32_t count) {

@@ -35,7 +35,8 @@ struct cshims_stage {
   pid_t director;
   int socket;
 
-  uint64_t zero_entry;
+  /// Of the zero page and of the huge one.
+  uint64_t zero_frames[2];
   /// Where the buffers lie, at a multiple of 2 MiB.
   unsigned char *ground;
   int direct_error;

@@ -117,8 +117,9 @@ const cshims_stage_answer *cshims_stage_answers(const cshims_stage *stage);
 /// Plays `count` steps; EPROTO when a process died or hung, with the steps
 /// before it answered, EPIPE when the director did.
 int cshims_stage_play(cshims_stage *stage, uint32_t count);
-/// The zero page's entry in pagemap, 0 where frame numbers are hidden.
-uint64_t cshims_stage_zero_entry(const cshims_stage *stage);
+/// The frame number of the zero page, or the first of the huge one; 0 where
+/// frame numbers are hidden or there is no such page.
+uint64_t cshims_stage_zero_frame(const cshims_stage *stage, bool huge);
 
 static inline void cshims_stage_set_segment(cshims_stage_step *step, uint32_t index,
                                             uint32_t buffer, uint64_t offset, uint32_t length) {

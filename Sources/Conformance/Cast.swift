@@ -18,8 +18,9 @@ struct Cast {
   static let bufferLimit = 8
   static let holdLimit = 16
   static let stepLimit = 96
-  /// Pages of a buffer.
+  /// Pages of a buffer but a huge one, and that one step looks at.
   static let pageLimit = 32
+  static let hugePages = 512
 
   struct Buffer: Hashable {
     let pages: Int
@@ -53,6 +54,9 @@ struct Cast {
     live.filter { known[$0, default: []].contains(buffer) }
   }
 
+  /// Can it be told who maps a page alone? Of pages in large folios Linux keeps no exact count.
+  func tellsMappings(of buffer: String) -> Bool { buffers[buffer]?.backing != .huge }
+
   mutating func take(_ step: Step) throws(ScenarioError) {
     do throws(ScenarioError) {
       if let by = step.process, !live.contains(by) {
@@ -85,15 +89,27 @@ struct Cast {
       guard stretch.length > 0, stretch.offset % 4096 == 0, stretch.length % 4096 == 0 else {
         throw ScenarioError("the stretch must be whole pages")
       }
+      if case .frames = step { try checkLook(stretch) }
+      if case .resident = step { try checkLook(stretch) }
     default:
       guard stretch.length > 0 else { throw ScenarioError("the stretch is empty") }
+      try checkLook(stretch)
+    }
+  }
+
+  private func checkLook(_ stretch: Stretch) throws(ScenarioError) {
+    guard stretch.pages.count <= Cast.pageLimit else {
+      throw ScenarioError("a step looks at \(Cast.pageLimit) pages, not \(stretch.pages.count)")
     }
   }
 
   private mutating func apply(_ step: Step) throws(ScenarioError) {
     switch step {
     case .map(let by, let name, let pages, let backing):
-      guard 1...Cast.pageLimit ~= pages else {
+      if backing == .huge, pages != Cast.hugePages {
+        throw ScenarioError("a huge buffer has \(Cast.hugePages) pages, not \(pages)")
+      }
+      guard backing == .huge || 1...Cast.pageLimit ~= pages else {
         throw ScenarioError("a buffer has 1 to \(Cast.pageLimit) pages, not \(pages)")
       }
       if let before = buffers[name] {

@@ -30,7 +30,7 @@ public struct EmulatorDriver: Sendable {
   public func play(_ scenario: Scenario) throws -> [Observation] {
     _ = try Cast(of: scenario.steps)
     let memory = try PhysicalMemory(
-      capacity: scenario.frames.map { .pages($0) } ?? .mebibytes(64), trapTier: tier)
+      capacity: scenario.frames.map { .pages($0) } ?? .mebibytes(256), trapTier: tier)
     memory.policy = policy
     let free = memory.freeFrameCount
     var observations: [Observation] = []
@@ -73,6 +73,8 @@ struct EmulatedScene {
   var cast = Cast()
   var spaces: [String: AddressSpace] = [:]
   var addresses: [String: UserAddress] = [:]
+  /// Room for a buffer and a gap behind it.
+  private static let slot = ByteCount.mebibytes(4)
   /// Room for all buffers.
   private let ground: UserAddress
   private var file: MappedFile?
@@ -83,9 +85,11 @@ struct EmulatedScene {
     self.memory = memory
     device = DMAEngine(memory: memory)
     let first = try AddressSpace(memory: memory)
-    let room = ByteCount.pages(2 * Cast.pageLimit * Cast.bufferLimit)
-    ground = try first.map(length: room)
-    try first.unmap(ground, length: room)
+    let room = Self.slot.rawValue * (Cast.bufferLimit + 1)
+    let start = try first.map(length: ByteCount(room))
+    try first.unmap(start, length: ByteCount(room))
+    let slot = UInt64(Self.slot.rawValue)
+    ground = UserAddress((start.rawValue + slot - 1) & ~(slot - 1))
     spaces[Cast.first] = first
   }
 
@@ -176,6 +180,8 @@ struct EmulatedScene {
     let sharing: Sharing =
       backing == .shared || backing == .sharedFile ? .shared : .private
     switch backing {
+    case .huge:
+      _ = try space(by).map(length: .pages(pages), folios: .huge, at: placement)
     case .private, .shared:
       _ = try space(by).map(length: .pages(pages), sharing: sharing, at: placement)
     case .privateFile, .sharedFile:
@@ -190,7 +196,7 @@ struct EmulatedScene {
   /// Where a new buffer goes: apart from all others, so that what one gives up is no room for the
   /// next.
   private func place(for name: String) -> UserAddress {
-    ground + .pages(addresses.count * 2 * Cast.pageLimit)
+    ground + ByteCount(addresses.count * Self.slot.rawValue)
   }
 
   // MARK: - Loads and stores
@@ -272,12 +278,13 @@ struct EmulatedScene {
   private func owners(_ stretch: Stretch) -> String {
     let base = addresses[stretch.buffer].named(stretch.buffer)
     let processes = cast.knowers(of: stretch.buffer)
+    let tellsMappings = cast.tellsMappings(of: stretch.buffer)
     return stretch.pages.map { index in
       Words.owners(
         processes.map { process in
           let page = spaces[process]?.page(at: base + .pages(index))
           let frame = page.map { $0.isZeroPage ? 0 : $0.frameNumber.rawValue }
-          return (process, frame, page?.mapCount == 1)
+          return (process, frame, !tellsMappings || page?.mapCount == 1)
         })
     }.joined(separator: " | ")
   }
@@ -315,10 +322,15 @@ extension Step {
   func tellsFates(_ cast: Cast) -> Bool {
     switch self {
     case .store, .take, .directRead, .directWrite:
-      stretches.allSatisfy { cast.buffers[$0.buffer]?.backing == .private }
+      stretches.allSatisfy { cast.buffers[$0.buffer]?.backing.isAnonymous == true }
     default: false
     }
   }
+}
+
+extension Backing {
+  /// Private memory without a file.
+  var isAnonymous: Bool { self == .private || self == .huge }
 }
 
 extension Words {

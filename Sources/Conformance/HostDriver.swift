@@ -16,11 +16,15 @@ public struct HostDriver: ~Copyable {
   /// Why it may not see more; empty when it sees everything.
   public let witnessLimit: String
 
+  /// Why memory does not come in huge pages; nil when it does.
+  private let hugeObstacle: String?
+
   /// - Parameter directory: where files for O_DIRECT are made.
   /// - Throws: when no processes can be forked or no file be made there.
   public init(directory: String) throws(HostError) {
     capabilities = HostCapabilities.probe()
     stage = try HostStage(directory: directory)
+    hugeObstacle = Self.findHugePages()
     switch capabilities.pagemap {
     case .frameNumbers:
       let counters = try? HostCounters.read()
@@ -33,6 +37,16 @@ public struct HostDriver: ~Copyable {
     case .unreadable(let error):
       witness = .bytes
       witnessLimit = error.description
+    }
+  }
+
+  private static func findHugePages() -> String? {
+    do throws(HostError) {
+      let buffer = try HostBuffer(byteCount: 2 << 20, hugePages: .wanted)
+      let huge = try buffer.hugeByteCount()
+      return huge > 0 ? nil : "the host gives no huge page, or has none free"
+    } catch {
+      return error.description
     }
   }
 
@@ -51,6 +65,8 @@ public struct HostDriver: ~Copyable {
       switch step {
       case .deviceWrite(let name, _, _) where !pinned.contains(name):
         return "no system call has a device write through a plain reference"
+      case .map(_, _, _, .huge):
+        if let reason = hugeObstacle { return reason }
       case .take(_, _, _, .get, _):
         if let error = capabilities.referencesError { return error.description }
       case .take(_, _, let name, .pin, _):
@@ -73,7 +89,7 @@ public struct HostDriver: ~Copyable {
     for (index, step) in scenario.steps.enumerated() { try translation.add(step, at: index) }
     let answers = try stage.play(translation.script)
     return translation.observations(
-      of: scenario.steps, answers, zeroFrame: stage.zeroFrame, witness: witness)
+      of: scenario.steps, answers, zeroFrames: stage.zeroFrames, witness: witness)
   }
 }
 
@@ -155,7 +171,7 @@ struct HostTranslation {
   // MARK: - Answers
 
   func observations(
-    of steps: [Step], _ answers: [HostStage.Answer], zeroFrame: UInt64, witness: Witness
+    of steps: [Step], _ answers: [HostStage.Answer], zeroFrames: (page: UInt64, huge: Range<UInt64>), witness: Witness
   ) -> [Observation] {
     var list: [Observation] = []
     var counted: HostStage.Answer?
@@ -173,15 +189,16 @@ struct HostTranslation {
             step: index, .counters, Words.counts(counts[0], counts[1]), counts: counts))
         continue
       }
-      func frame(_ entry: UInt64) -> UInt64? { Pagemap.frame(of: entry, zero: zeroFrame) }
+      func frame(_ entry: UInt64) -> UInt64? { Pagemap.frame(of: entry, zeroes: zeroFrames) }
       let value: String
       switch step {
       case .frames(let stretch):
+        let tellsMappings = cast.tellsMappings(of: stretch.buffer)
         value = stretch.pages.indices.map { page in
           Words.owners(
             zip(asked[index] ?? [], own).map { process, answer in
               let entry = answer.after[page - stretch.pages.lowerBound]
-              return (process, frame(entry), Pagemap.isAlone(entry))
+              return (process, frame(entry), !tellsMappings || Pagemap.isAlone(entry))
             })
         }.joined(separator: " | ")
       case .resident:
@@ -241,6 +258,7 @@ extension Backing {
   fileprivate var stage: HostStage.Backing {
     switch self {
     case .private: .private
+    case .huge: .huge
     case .shared: .shared
     case .privateFile: .privateFile
     case .sharedFile: .sharedFile
@@ -262,10 +280,12 @@ extension Access {
 /// Entries of pagemap.
 private enum Pagemap {
   /// 0 for the zero page, nil for none.
-  static func frame(of entry: UInt64, zero: UInt64) -> UInt64? {
+  static func frame(
+    of entry: UInt64, zeroes: (page: UInt64, huge: Range<UInt64>)
+  ) -> UInt64? {
     guard entry >> 63 != 0 else { return nil }
     let frame = entry & (1 << 55 - 1)
-    return frame == zero ? 0 : frame
+    return frame == zeroes.page || zeroes.huge.contains(frame) ? 0 : frame
   }
 
   /// Only one process maps it.

@@ -29,6 +29,10 @@ public struct Programs: Sendable {
       }
       cast = trial
       steps.append(step)
+      // What reads bring into untouched huge memory is a known difference of its own.
+      if case .map(let by, let buffer, _, .huge) = step {
+        steps.append(.store(by: by, at: Place(buffer), value: byte()))
+      }
     }
     return Scenario(
       "fuzz.\(seed).\(made)", "random program \(made) of seed \(seed)", steps + Self.looks(at: cast)
@@ -38,8 +42,10 @@ public struct Programs: Sendable {
   /// Everything that can be seen where a cast stands: what has memory, then the bytes that every
   /// process and the device see, then who shares what.
   static func looks(at cast: Cast) -> [Step] {
-    let anonymous = cast.bufferNames.filter { cast.buffers[$0]?.backing == .private }
-    func whole(_ name: String) -> Stretch { Stretch(name, pages: cast.buffers[name]?.pages ?? 1) }
+    let anonymous = cast.bufferNames.filter { cast.buffers[$0]?.backing.isAnonymous == true }
+    func whole(_ name: String) -> Stretch {
+      Stretch(name, pages: min(cast.buffers[name]?.pages ?? 1, pagesUsed))
+    }
     let resident = anonymous.flatMap { name in
       cast.knowers(of: name).map { Step.resident(by: $0, at: whole(name)) }
     }
@@ -49,6 +55,12 @@ public struct Programs: Sendable {
     let held = cast.held.keys.sorted().map { Step.deviceRead(through: $0) }
     return resident + seen + held + anonymous.map { Step.frames(of: whole($0)) }
   }
+
+  private static let backings: [Backing] = [
+    .private, .private, .private, .huge, .shared, .privateFile, .sharedFile,
+  ]
+  /// Of a huge buffer a program uses the first few pages.
+  private static let pagesUsed = 8
 
   // MARK: - Drawing
 
@@ -70,14 +82,14 @@ public struct Programs: Sendable {
     let mine = cast.bufferNames.filter { cast.knowers(of: $0).contains(by) }
     guard !mine.isEmpty, below(20) > 0 else {
       let again = mine.isEmpty || below(2) == 0 ? nil : one(of: mine)
-      let backings: [Backing] = [.private, .private, .private, .shared, .privateFile, .sharedFile]
+      let backing = again.flatMap { cast.buffers[$0]?.backing } ?? one(of: Self.backings)
+      let pages = backing == .huge ? Cast.hugePages : 1 + below(4)
       return .map(
         by: by, buffer: again ?? "b\(cast.bufferNames.count)",
-        pages: again.flatMap { cast.buffers[$0]?.pages } ?? 1 + below(4),
-        on: again.flatMap { cast.buffers[$0]?.backing } ?? one(of: backings))
+        pages: again.flatMap { cast.buffers[$0]?.pages } ?? pages, on: backing)
     }
     let buffer = one(of: mine)
-    let pages = cast.buffers[buffer]?.pages ?? 1
+    let pages = min(cast.buffers[buffer]?.pages ?? 1, Self.pagesUsed)
     let place = Place(buffer, page: below(pages), block: below(8))
     let first = below(pages)
     let some = Stretch(buffer, page: first, pages: 1 + below(pages - first))

@@ -49,6 +49,8 @@ public struct Stretch: Sendable, Hashable, Codable {
 public enum Backing: String, Sendable, Hashable, Codable, CaseIterable {
   /// Private anonymous memory in pages of 4 KiB.
   case `private`
+  /// Private anonymous memory of 512 pages at a multiple of 2 MiB, in huge pages where there are.
+  case huge
   /// Shared anonymous memory.
   case shared
   /// A private mapping of a file whose page n starts with the byte 0x40 + n.

@@ -116,8 +116,9 @@ internal import CShims
   private let stage: OpaquePointer
   /// Why there are no O_DIRECT transfers; nil when there are.
   public let directError: HostError?
-  /// The zero page's frame number; 0 where frame numbers are hidden.
-  public let zeroFrame: UInt64
+  /// The frame numbers of the zero page and of the huge one, which untouched memory shows; 0 and
+  /// none where frame numbers are hidden.
+  public let zeroFrames: (page: UInt64, huge: Range<UInt64>)
 
   /// Forks the director of the stage.
   /// - Parameter directory: where its files are made; O_DIRECT needs a disk's file system.
@@ -136,7 +137,10 @@ internal import CShims
       : HostError(
         operation: "opening a file in '\(directory)' with O_DIRECT", errno: directError,
         hint: "Choose a directory on a disk.")
-    self.zeroFrame = unsafe cshims_stage_zero_entry(stage)
+    let huge = unsafe cshims_stage_zero_frame(stage, true)
+    self.zeroFrames = unsafe (
+      cshims_stage_zero_frame(stage, false), huge..<(huge == 0 ? 0 : huge + 512)
+    )
   }
 
   deinit { unsafe cshims_stage_close(stage) }
