@@ -45,6 +45,40 @@ private let text = (0..<9000).map { UInt8(truncatingIfNeeded: $0 &* 13 &+ 1) }
 
 @Suite("DMA engine")
 struct DMAEngineTests {
+  @Test(
+    "C.4, B.3, S1: a folio is one bvec, and what the device writes is the parent's after fork",
+    arguments: [FolioSize.order(4), .huge])
+  func folio(_ size: FolioSize) throws {
+    try withDevice { space, device in
+      let length = size.pageCount.byteCount
+      let base = try space.map(length: length, folios: size)
+      try space.store([7], at: base)
+      let head = try #require(space.page(at: base))
+      let mapped = head.referenceCount
+      var iterator = try IOVIter(
+        ubuf: base + 3000, count: length - 3000, direction: .destination, in: space,
+        dialect: .upstream)
+      let bvecs = try iterator.extractBVecs()
+      #expect(bvecs.count == 1 && bvecs[0].length == length.rawValue - 3000)
+      #expect(head.pinCount == size.pageCount.rawValue)
+      bvecs.release(dirty: false)
+      #expect(head.pinCount == 0 && head.referenceCount == mapped)
+
+      let extraction = try space.extract(base + 3000, 9000, .destination, .upstream)
+      #expect(head.pinCount == 3)
+      let child = try space.fork()
+      try device.write(text, to: extraction)
+      try space.store([8], at: base + 1)
+      #expect(try space.load(9000, at: base + 3000) == text)
+      #expect(try space.load(2, at: base) == [7, 8])
+      #expect(try child.load(9000, at: base + 3000).allSatisfy { $0 == 0 })
+      #expect(try child.load(2, at: base) == [7, 0])
+      extraction.release(dirty: true)
+      #expect(head.isDirty && head.pinCount == 0)
+      child.exit()
+    }
+  }
+
   @Test("What the device writes, the program reads", arguments: Dialect.allCases)
   func write(_ dialect: Dialect) throws {
     try withDevice { space, device in
