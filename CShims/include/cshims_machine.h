@@ -78,6 +78,7 @@ typedef struct cshims_machine {
   void *arena;
   void *spans;
   void *mappings;
+  void *address_spaces;
   int32_t memfd;
   /// How copy-on-write is decided: bits of MemoryPolicy.
   _Atomic(uint32_t) policy;

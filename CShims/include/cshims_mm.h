@@ -32,6 +32,7 @@ static inline bool cshims_mm_is_own(const cshims_mm *mm) { return cshims_process
 /// The mmap lock. By a function, so that Swift takes no access to the whole
 /// struct that others read without a lock.
 static inline void cshims_mm_lock(cshims_mm *mm) { (void)cshims_lock_acquire(&mm->mmap_lock); }
+static inline bool cshims_mm_try_lock(cshims_mm *mm) { return cshims_lock_try(&mm->mmap_lock); }
 static inline void cshims_mm_unlock(cshims_mm *mm) { cshims_lock_release(&mm->mmap_lock); }
 
 static inline uint32_t cshims_mm_flags(const cshims_mm *mm) {

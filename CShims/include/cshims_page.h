@@ -78,6 +78,9 @@ static const uint32_t CSHIMS_PAGE_STALE = 1u << 11;
 static const uint32_t CSHIMS_PAGE_WRITEBACK = 1u << 12;
 /// Device memory that only callers with PCI_P2PDMA may take.
 static const uint32_t CSHIMS_PAGE_P2PDMA = 1u << 13;
+/// Its bytes may be dropped as long as nothing is stored (MADV_FREE): true only
+/// while neither the page nor its entry is dirty.
+static const uint32_t CSHIMS_PAGE_LAZY_FREE = 1u << 14;
 static const uint32_t CSHIMS_PAGE_ORDER_SHIFT = 24;
 static const uint32_t CSHIMS_PAGE_ORDER_MASK = 15u << 24;
 

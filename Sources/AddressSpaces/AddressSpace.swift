@@ -79,17 +79,20 @@ public final class AddressSpace: @unchecked Sendable {
   ///   - length: positive; rounded up to whole pages.
   ///   - folios: what a store into untouched memory brings in; private memory
   ///     only. Addresses that are not fixed are aligned for it.
+  ///   - kind: what its pages are; secret memory must be shared.
   ///   - placement: fixed addresses must be page aligned.
   /// - Returns: the first address.
   /// - Throws: EINVAL for a length, address or folio size that makes no sense, or
   ///   for folios of a shared mapping, EEXIST when
   ///   a fixed address belongs to something else in this process, ENOMEM when
-  ///   there is no room, ESRCH after `exit`. Nothing has changed then, but that
+  ///   there is no room, EAGAIN when more would be locked than the limit
+  ///   allows, ESRCH after `exit`. Nothing has changed then, but that
   ///   what stood at a `.fixed` place is gone when the host refuses the mapping.
   /// - Complexity: O(log areas), a few host calls.
   public func map(
     length: ByteCount, protection: Protection = .readWrite, sharing: Sharing = .private,
-    folios: FolioSize = .base, at placement: Placement = .anywhere
+    folios: FolioSize = .base, of kind: MemoryKind = .ordinary,
+    at placement: Placement = .anywhere
   ) throws(MemoryError) -> UserAddress {
     let rounded = try AddressSpace.checkMapping(length, protection, placement)
     let wish = try folios.areaFlags()
@@ -99,6 +102,7 @@ public final class AddressSpace: @unchecked Sendable {
     var flags = AreaFlags(access: protection).union([.mayRead, .mayWrite, .mayExecute])
     flags.formUnion(wish)
     flags.insert(sharing == .shared ? .shared : .anonymous)
+    flags.formUnion(try kind.flags(sharing))
     let start = try locked { mm throws(MemoryError) in
       try mm.map(length: rounded, flags: flags, placement: placement)
     }

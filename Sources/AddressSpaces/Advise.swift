@@ -18,8 +18,8 @@ public enum Advice: Int32, Sendable, Hashable, CaseIterable {
   /// memory keeps its bytes.
   case dontNeed = 4
   /// The contents are not needed any more and may be dropped when memory is
-  /// short. Private anonymous areas only. Nothing takes memory back by itself
-  /// here yet, so the bytes stay; as on Linux, a later store cancels it.
+  /// short: by `PhysicalMemory.reclaim`, until the next store to the page cancels
+  /// it. Private anonymous areas that are not locked only.
   case free = 8
   /// fork leaves the range out.
   case dontFork = 10
@@ -34,14 +34,17 @@ public enum Advice: Int32, Sendable, Hashable, CaseIterable {
   case wipeOnFork = 18
   /// Undoes `wipeOnFork`.
   case keepOnFork = 19
-  /// Accepted; there is no reclaim that would prefer the range.
+  /// Accepted; reclaim takes what it may in address order. EINVAL on locked areas.
   case cold = 20
-  /// Accepted; there is no reclaim that would take the range.
+  /// Reclaim the range now: what reclaim may take of it (there is no swap). EINVAL
+  /// on locked areas.
   case pageOut = 21
   /// Fault every page in for reading, and show it.
   case populateRead = 22
   /// Fault every page in for writing, and show it.
   case populateWrite = 23
+  /// As `dontNeed`, also on locked areas (MADV_DONTNEED_LOCKED).
+  case dontNeedLocked = 24
   /// Make each whole 2 MiB of the range, where anything of it is there, one leaf
   /// with the same bytes. Private anonymous areas that allow it only, else EINVAL;
   /// EAGAIN where somebody holds a page.
@@ -85,13 +88,18 @@ extension MM {
     case .normal, .random, .sequential, .willNeed:
       break
     case .cold, .pageOut:
-      if device || flags.contains(.hugetlb) { throw refuse() }
-    case .dontNeed:
-      if flags.contains(.pfnMap) { throw refuse() }
+      if !flags.isDisjoint(with: [.pfnMap, .hugetlb, .locked]) { throw refuse() }
+      if advice == .pageOut { evictRange(start, end) }
+    case .dontNeed, .dontNeedLocked:
+      if flags.contains(.pfnMap) || flags.contains(.locked) && advice == .dontNeed {
+        throw refuse()
+      }
       zapPages(start, end)
     case .free:
-      guard flags.contains(.anonymous) else { throw refuse() }
-      forgetDirty(start, end)
+      if !flags.contains(.anonymous) || !flags.isDisjoint(with: [.pfnMap, .locked]) {
+        throw refuse()
+      }
+      freeLazily(start, end)
     case .dontFork:
       try setFlags(start, end, flags.union(.dontFork))
     case .doFork:
@@ -109,7 +117,7 @@ extension MM {
     case .collapse:
       try unsafe collapse(start, end, in: node.pointee.payload)
     case .populateRead, .populateWrite:
-      if device { throw refuse() }
+      if device || flags.contains(.secret) { throw refuse() }
       try populate(start, end, write: advice == .populateWrite)
     }
   }
@@ -135,7 +143,7 @@ extension MM {
     unsafe machine.header.emit(.advise, address: start, pageCount: Int((end - start) >> 12))
   }
 
-  private func setFlags(
+  func setFlags(
     _ start: UInt64, _ end: UInt64, _ flags: AreaFlags
   ) throws(MemoryError) {
     guard var reserve = makeNodes(splitsNeeded(start, end)) else {
@@ -146,18 +154,6 @@ extension MM {
     splitArea(at: end, &reserve)
     if let area = unsafe area(containing: start) { unsafe area.pointee.flags = flags }
     mergeAreas(start, end)
-  }
-
-  /// Clears the dirty bits: without a later store the bytes may go.
-  private func forgetDirty(_ start: UInt64, _ end: UInt64) {
-    func clean(_ entry: UnsafeMutablePointer<cshims_pte>, _ value: UInt64) {
-      guard value & CSHIMS_PTE_DIRTY != 0 else { return }
-      unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_DIRTY)
-    }
-    splitLeafAcross(start)
-    splitLeafAcross(end)
-    unsafe forEachLeaf(start, end) { leaf, value in unsafe clean(leaf, value) }
-    unsafe forEachEntry(start, end) { entry, value in unsafe clean(entry, value) }
   }
 
   /// Faults [start, end) of one area in and shows it.

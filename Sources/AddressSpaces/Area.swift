@@ -82,6 +82,16 @@ public struct AreaFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
   /// The order of the folios it wants behind small entries, 0 for none.
   static var folioOrderMask: Self { Self(rawValue: 15 << folioOrderShift) }
   static var folioOrderShift: UInt32 { 20 }
+  /// Stays in memory (mlock). It may be moved: that is no pin.
+  @inlinable public static var locked: Self { Self(rawValue: 1 << 24) }
+  /// Pages are locked when they are first touched (mlock2 with MLOCK_ONFAULT).
+  @inlinable public static var lockedOnFault: Self { Self(rawValue: 1 << 25) }
+  /// Its pages come from frames that must stay movable (ZONE_MOVABLE).
+  @inlinable public static var movable: Self { Self(rawValue: 1 << 26) }
+
+  static var lockFlags: Self { [.locked, .lockedOnFault] }
+  /// Areas whose pages are not memory as others are: never locked or populated.
+  static var special: Self { [.io, .pfnMap, .secret, .hugetlb, .fsdax] }
 
   var access: AreaFlags { intersection([.read, .write, .execute]) }
 

@@ -35,6 +35,15 @@ extension MM {
     unsafe node.pointee.payload.end = end
   }
 
+  /// Gives an area other spans. The host's mapping is the caller's to change.
+  func setHomes(_ node: AreaNode, home: UInt64, second: UInt64) {
+    let next = unsafe state.pointee.areas.next(after: node)
+    let before = unsafe startsPiece(node) + startsPiece(next)
+    unsafe node.pointee.payload.homeBase = home
+    unsafe node.pointee.payload.secondBase = second
+    unsafe state.pointee.view.pieces += startsPiece(node) + startsPiece(next) - before
+  }
+
   /// 1 when the host mapping of this area cannot be one with its predecessor's.
   private func startsPiece(_ node: AreaNode?) -> Int {
     guard let node = unsafe node else { return 0 }

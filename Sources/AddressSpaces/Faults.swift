@@ -60,7 +60,8 @@ extension MM {
     var outcome = FaultOutcome.done
     while cursor < end, outcome == .done {
       // A page that serves the access already is no fault.
-      if Self.serves(value(at: cursor), access) {
+      if case let value = value(at: cursor), Self.serves(value, access) {
+        if access == .write, awaitsStore(value) { noteStore(cursor, value) }
         cursor += 4096
         continue
       }
@@ -110,6 +111,7 @@ extension MM {
       let limit =
         unsafe cshims_any_failure_point_armed(machine.header) ? 1 : Int((stop - address) >> 12)
       while count < limit, unsafe cshims_pte_load(entry + count) == 0 { count += 1 }
+      if unsafe area.pointee.flags.contains(.pfnMap) { return FaultResult(.busError, 0) }
       if let cache = unsafe cache(of: area.pointee) {
         return unsafe faultCached(address, count, entry, area, cache, access)
       }
@@ -224,7 +226,8 @@ extension MM {
         entry + i,
         Self.entryValue(
           frame: page.frameNumber.rawValue, writable: writable, dirty: write && !copies,
-          accessible: !flags.access.isEmpty))
+          accessible: !flags.access.isEmpty)
+          | (flags.contains(.secret) ? CSHIMS_PTE_FOLIO : 0))
     }
     cache.unlock()
     guard copies, result.pages == 1 else { return result }
@@ -242,7 +245,8 @@ extension MM {
     if unsafe area.pointee.flags.contains(.shared) {
       // Nothing to copy; unsharing a shared mapping is a read fault.
       if writable {
-        machine.page(Self.frame(of: value)).markDirty()
+        // A frame without a page has nothing to note it in.
+        if value & CSHIMS_PTE_SPECIAL == 0 { machine.page(Self.frame(of: value)).markDirty() }
         unsafe cshims_pte_store(entry, value | CSHIMS_PTE_WRITE | CSHIMS_PTE_DIRTY)
         followTable(address, address + 4096)
       }

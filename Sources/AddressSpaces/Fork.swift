@@ -62,8 +62,11 @@ extension MM {
       let area = unsafe current.pointee.payload
       if !area.flags.contains(.dontFork) {
         let copy = unsafe try copyArea(area)
-        // A shared mapping faults its pages in again from the cache.
-        if !area.flags.contains(.shared), !area.flags.contains(.wipeOnFork) {
+        // A shared mapping faults its pages in again from the cache; frames
+        // without pages have none.
+        if !area.flags.contains(.shared) || area.flags.contains(.pfnMap),
+          !area.flags.contains(.wipeOnFork)
+        {
           let result = unsafe copyEntries(area, of: parent, to: copy)
           pages += result.pages
           // What was write-protected so far must show in the parent's view,
@@ -74,6 +77,7 @@ extension MM {
       }
       unsafe node = parent.state.pointee.areas.next(after: current)
     }
+    unsafe state.pointee.lockLimit = parent.state.pointee.lockLimit
     unsafe state.pointee.searchFrom = parent.state.pointee.searchFrom
     unsafe machine.header.emit(.fork, address: 0, pageCount: pages)
   }
@@ -93,6 +97,7 @@ extension MM {
     }
     var copy = area
     copy.secondBase = Area.noHome
+    copy.flags.subtract(.lockFlags)
     if let cache = cache(of: area) {
       cache.retain()
     } else {

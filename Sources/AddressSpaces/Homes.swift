@@ -16,7 +16,8 @@ extension MM {
   func allocatePrivate(
     at address: UInt64, _ count: Int, in area: UnsafeMutablePointer<Area>
   ) -> (UInt64, Int)? {
-    let flags = CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
+    var flags = CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
+    if unsafe area.pointee.flags.contains(.movable) { flags |= CSHIMS_PAGE_MOVABLE }
     var count = count
     // Of an area with a page cache the homes are the cache's.
     if unsafe area.pointee.cache == 0 {

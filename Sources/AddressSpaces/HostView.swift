@@ -178,7 +178,7 @@ extension MM {
     let index = Int(page >> 12) & 511
     let mask = CSHIMS_PTE_FRAME_MASK | CSHIMS_PTE_PRESENT | CSHIMS_PTE_WRITE | CSHIMS_PTE_SPECIAL
     let value = entries[index] & mask
-    let step: Int64 = value & CSHIMS_PTE_SPECIAL != 0 ? 0 : 4096
+    let step: Int64 = Self.isZeroPage(value) ? 0 : 4096
     func belongs(_ distance: Int) -> Bool {
       let expected = value &+ UInt64(bitPattern: step &* Int64(distance))
       return entries[index + distance] & mask == expected
@@ -291,11 +291,11 @@ extension MM {
     _ value: UInt64, _ address: UInt64, _ area: UnsafeMutablePointer<Area>?
   ) -> (PageView, UInt64) {
     guard value & CSHIMS_PTE_PRESENT != 0, let area = unsafe area else { return ([], 0) }
-    if value & CSHIMS_PTE_SPECIAL != 0 {
+    if Self.isZeroPage(value) {
       return ([.shown, .elsewhere, .zero], (address >> 12) & 511)
     }
     var view: PageView = .shown
-    if value & CSHIMS_PTE_WRITE != 0 { view.insert(.writable) }
+    if value & CSHIMS_PTE_WRITE != 0, !awaitsStore(value) { view.insert(.writable) }
     let frame = Self.frame(of: value)
     if unsafe area.pointee.home(of: address) != frame { view.insert(.elsewhere) }
     return (view, frame)

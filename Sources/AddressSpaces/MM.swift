@@ -8,8 +8,10 @@
 //
 // Locks, in the order in which they are taken:
 //   1. mmap lock        areas, page table, host view of one address space
-//   2. cache lock       the pages of one shared object or file
-//   3. zone lock, span lock, arena lock: leaves
+//   2. list lock        the machine's address spaces, and who moves pages: under
+//                       it other mmap locks are tried, never waited for
+//   3. cache lock       the pages of one shared object or file
+//   4. zone lock, span lock, arena lock: leaves
 // The page table is read without a lock by GUP; entries are written under the
 // mmap lock. The trap waits for nobody: the service thread takes the mmap lock,
 // so no thread may touch user memory, or allocate, while it holds it. The mmap
@@ -39,6 +41,15 @@ struct AddressSpaceState: ~Copyable {
   /// Its user addresses are not this process's addresses.
   var isForked: Bool
   var trap: OpaquePointer?
+  /// What mlockall gives to every new area.
+  var lockDefault: AreaFlags = []
+  /// The most pages that may be locked, and how many are accounted for besides
+  /// the locked areas.
+  var lockLimit = UInt64.max
+  var accountedPages: UInt64 = 0
+  /// Its neighbours in the machine's list, under that list's lock.
+  var next: UnsafeMutablePointer<cshims_mm>?
+  var previous: UnsafeMutablePointer<cshims_mm>?
 }
 
 /// An unowned handle on an address space. Copying it is copying a pointer;
@@ -62,6 +73,8 @@ public struct MM: @unchecked Sendable {
   /// retain or release, no touch of user memory.
   public func lock() { unsafe cshims_mm_lock(hot) }
   public func unlock() { unsafe cshims_mm_unlock(hot) }
+  /// Takes the mmap lock if nobody has it: for who holds another one.
+  func tryLock() -> Bool { unsafe cshims_mm_try_lock(hot) }
 
   /// Does the address space belong to this process? In a copy of the process
   /// that made it (fork(2), a bare clone(2)) it does not, and nothing of it but
@@ -118,11 +131,13 @@ public struct MM: @unchecked Sendable {
       unsafe arena.free(memory, byteCount: size)
       throw MemoryError.host(error)
     }
+    mm.enlist()
     return mm
   }
 
   /// Frees the state of an address space that has exited and that nobody uses.
   func destroy() {
+    delist()
     let arena = machine.arena
     freeTables()
     unsafe state.pointee.areas.removeAll()

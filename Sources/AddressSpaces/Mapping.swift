@@ -18,8 +18,10 @@ extension MM {
     length: UInt64, flags: AreaFlags, placement: Placement,
     file: PageCacheHandle? = nil, firstIndex: UInt64 = 0
   ) throws(MemoryError) -> UInt64 {
-    guard unsafe state.pointee.view.mappings + 4 <= state.pointee.view.budget * 4 else {
-      throw unsafe MemoryError(.outOfMemory, .hostRefused, state.pointee.view.mappings)
+    try checkViewHasRoom()
+    let flags = unsafe flags.union(state.pointee.lockDefault)
+    if flags.contains(.locked), !mayLock(length >> 12) {
+      throw MemoryError(.tryAgain, .lockLimit, length)
     }
     guard var reserve = makeNodes(1) else {
       throw MemoryError(.outOfMemory, .metadataExhausted, length)
@@ -30,7 +32,11 @@ extension MM {
     var cache = file
     file?.retain()
     if cache == nil, flags.contains(.shared) {
-      cache = PageCacheHandle.create(machine, pageCount: count)
+      var pageFlags: UInt32 = 0
+      if flags.contains(.secret) { pageFlags |= CSHIMS_PAGE_SECRET }
+      if flags.contains(.movable) { pageFlags |= CSHIMS_PAGE_MOVABLE }
+      cache = PageCacheHandle.create(
+        machine, pageCount: count, length: length, pageFlags: pageFlags)
       guard cache != nil else { throw MemoryError(.outOfMemory, .metadataExhausted, length) }
     }
     let start: UInt64
@@ -81,7 +87,16 @@ extension MM {
     unsafe state.pointee.searchFrom = end
     mergeAreas(start, end)
     unsafe machine.header.emit(.map, address: start, pageCount: count)
+    // As on Linux, a mapping does not fail because it cannot be populated.
+    _ = populateLocked(start, end)
     return start
+  }
+
+  /// Areas of a view that is far past its budget cannot become more.
+  func checkViewHasRoom() throws(MemoryError) {
+    guard unsafe state.pointee.view.mappings + 4 <= state.pointee.view.budget * 4 else {
+      throw unsafe MemoryError(.outOfMemory, .hostRefused, state.pointee.view.mappings)
+    }
   }
 
   /// The body of `AddressSpace.unmap`, under the mmap lock.
@@ -107,8 +122,8 @@ extension MM {
 
   // MARK: - Finding room
 
-  private func place(
-    _ length: UInt64, _ placement: Placement, _ folios: FolioSize
+  func place(
+    _ length: UInt64, _ placement: Placement, _ folios: FolioSize = .base
   ) throws(MemoryError) -> UInt64 {
     switch placement {
     case .anywhere:
@@ -140,7 +155,7 @@ extension MM {
     }
   }
 
-  private func isFree(_ start: UInt64, _ end: UInt64) -> Bool {
+  func isFree(_ start: UInt64, _ end: UInt64) -> Bool {
     guard let next = unsafe state.pointee.areas.first(atOrAfter: start) else { return true }
     return unsafe next.pointee.start >= end
   }
@@ -183,7 +198,7 @@ extension MM {
   /// Makes sure that all of [start, end) is host address space of this view.
   /// A region cannot be given back under the lock, so all that is lacking is
   /// reserved before the first becomes one: refused, the range is as it was.
-  private func cover(_ start: UInt64, _ end: UInt64) throws(MemoryError) {
+  func cover(_ start: UInt64, _ end: UInt64) throws(MemoryError) {
     let isForked = unsafe state.pointee.isForked
     var address = start
     while !isForked, let gap = gapInRegions(address, end) {

@@ -20,16 +20,18 @@ struct PageCache {
   var references: Int
   /// The file behind it, or -1.
   var file: Int32
-  /// Bytes of the file; pages beyond the last one cannot be brought in.
+  /// Bytes of the file or object; pages beyond the last one cannot be brought in.
   var length: UInt64
   /// The frame number that index 0 would have as its home, and how many have
   /// one; `Area.noHome` where there is no span.
   var home: UInt64
   var homeCount: Int
+  /// What its pages are besides: secret, movable.
+  var pageFlags: UInt32
 
   var isFile: Bool { file >= 0 }
   /// The first index that lies beyond the end.
-  var endIndex: UInt64 { isFile ? (length + 4095) >> 12 : .max }
+  var endIndex: UInt64 { (length + 4095) >> 12 }
 }
 
 /// An unowned handle on a page cache, as an area has it.
@@ -52,7 +54,7 @@ struct PageCacheHandle {
   /// A fresh cache with one reference; nil when the arena is exhausted. It owns
   /// `file` from now on.
   static func create(
-    _ machine: Machine, pageCount: Int, file: Int32 = -1, length: UInt64 = 0
+    _ machine: Machine, pageCount: Int, file: Int32 = -1, length: UInt64, pageFlags: UInt32 = 0
   ) -> PageCacheHandle? {
     let arena = machine.arena
     let size = MemoryLayout<PageCache>.size
@@ -66,7 +68,7 @@ struct PageCacheHandle {
     unsafe state.initialize(
       to: PageCache(
         lock: cshims_lock(), pages: pages, references: 1, file: file, length: length,
-        home: home ?? Area.noHome, homeCount: home == nil ? 0 : pageCount))
+        home: home ?? Area.noHome, homeCount: home == nil ? 0 : pageCount, pageFlags: pageFlags))
     guard unsafe cshims_lock_init(&state.pointee.lock) == 0 else {
       if let home { machine.releaseSpan(home, count: pageCount) }
       pages.destroy()
@@ -143,7 +145,8 @@ struct PageCacheHandle {
 
   /// One run of consecutive frames for pages that the cache lacks.
   private func bringInRun(_ index: UInt64, _ count: Int) -> FaultResult {
-    let flags = CSHIMS_PAGE_CACHE | (isFile ? CSHIMS_PAGE_WRITEBACK : 0)
+    let flags =
+      unsafe CSHIMS_PAGE_CACHE | (isFile ? CSHIMS_PAGE_WRITEBACK : 0) | state.pointee.pageFlags
     guard let (frame, got) = machine.allocateNear(home(of: index), count, flags: flags) else {
       return FaultResult(.outOfMemory, 0)
     }

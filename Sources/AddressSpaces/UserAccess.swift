@@ -101,7 +101,7 @@ extension AddressSpace {
     let access: FaultAccess = write ? .write : .read
     let page = address & ~0xfff
     var value = mm.value(at: page)
-    if !MM.serves(value, access) {
+    if !MM.serves(value, access) || write && mm.awaitsStore(value) {
       let end = unsafe min(address + UInt64(remaining), area.pointee.end, page + 256 << 12)
       let pages = Int((end - page + 4095) >> 12)
       let result = unsafe mm.handleFault(at: page, pages: pages, in: area, access: access)

@@ -32,6 +32,12 @@ public enum EventKind: UInt32, Sendable, CaseIterable {
   case copy
   /// An address space was forked: pages that were shared or copied.
   case fork
+  /// A range was moved to other addresses: the new address, pages.
+  case move
+  /// A page was moved to another frame: address, the new frame.
+  case migrate
+  /// A page was taken back from an address: address, the frame it had.
+  case reclaim
 }
 
 /// One event.

@@ -5,6 +5,7 @@
 
 /// The errno values that this library returns, with Linux's numbers.
 public enum ErrorNumber: Int32, Error, Sendable, CaseIterable {
+  case notPermitted = 1
   case noEntry = 2
   case interrupted = 4
   case tryAgain = 11
@@ -25,6 +26,7 @@ public enum ErrorNumber: Int32, Error, Sendable, CaseIterable {
   /// The name that errno(3) gives it.
   public var name: String {
     switch self {
+    case .notPermitted: "EPERM"
     case .noEntry: "ENOENT"
     case .interrupted: "EINTR"
     case .tryAgain: "EAGAIN"
@@ -148,6 +150,13 @@ public struct MemoryError: Error, Equatable, Sendable {
     case entryNotPage
     case notFolioHead
     case notKernelAddress
+    // Moving and locking.
+    case rangesOverlap
+    case crossesAreas
+    case notShared
+    case notPrivate
+    case lockLimit
+    case notAccounted
 
     /// What is wrong with the value, as a clause that follows it.
     public var text: String {
@@ -223,6 +232,12 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .entryNotPage: "entry at this index is not a page"
       case .notFolioHead: "page is not the first of its folio (frame)"
       case .notKernelAddress: "address lies neither in the window nor in a virtual mapping"
+      case .rangesOverlap: "old and new range overlap"
+      case .crossesAreas: "range reaches into another area"
+      case .notShared: "only shared memory can be shown a second time"
+      case .notPrivate: "secret memory is shared memory"
+      case .lockLimit: "more pages would be locked than the limit allows"
+      case .notAccounted: "more pages than were accounted"
       }
     }
   }

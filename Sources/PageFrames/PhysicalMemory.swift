@@ -143,6 +143,7 @@ public final class PhysicalMemory: @unchecked Sendable {
       if error == 0 { error = unsafe cshims_lock_init(layout.trapLock(metadata)) }
       if error == 0 { error = machine.initialiseSpans() }
       if error == 0 { error = machine.initialiseMappings() }
+      if error == 0 { error = unsafe cshims_lock_init(&machine.addressSpaces.pointee.lock) }
       if error == 0 { return machine }
     }
     unsafe tearDown(
@@ -176,6 +177,7 @@ private struct MetadataLayout {
   let spans: Int
   let trap: Int
   let mappings: Int
+  let addressSpaces: Int
   let fresh: Int
   let pages: Int
   let records: Int
@@ -190,6 +192,7 @@ private struct MetadataLayout {
     spans = zone + page
     trap = spans + page / 2
     mappings = spans + page / 4
+    addressSpaces = spans + page / 4 * 3
     fresh = zone + 2 * page
     pages = fresh + aligned(Int(frames >> 13) + 8)
     records = pages + aligned(Int(frames) * MemoryLayout<cshims_page>.stride)
@@ -223,6 +226,7 @@ extension PhysicalMemory {
     unsafe header.pointee.records = metadata + layout.records
     unsafe header.pointee.spans = metadata + layout.spans
     unsafe header.pointee.mappings = metadata + layout.mappings
+    unsafe header.pointee.address_spaces = metadata + layout.addressSpaces
     unsafe header.pointee.arena = metadata + layout.arena
     unsafe _ = Arena.create(
       at: metadata + layout.arena, byteCount: layout.arenaLength, machine: header)

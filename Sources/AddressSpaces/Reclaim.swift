@@ -1,0 +1,257 @@
+//===----------------------------------------------------------------------===//
+// Reclaim and compaction: going over the pages of a range, an address space or
+// the machine and moving those that may be moved. Which those are, and how one
+// of them moves, is Migrate.swift's. Nothing runs by itself: there is no
+// background thread, and an allocation that fails does not reclaim.
+//
+// Locks: the list lock for the whole pass, and under it one mmap lock at a time,
+// tried; an address space that is busy is passed over and counted.
+//===----------------------------------------------------------------------===//
+
+internal import CShims
+public import PageFrames
+
+/// What a pass over pages did, in pages.
+public struct PageMovement: Equatable, Sendable {
+  /// Moved, or taken back.
+  public var moved = 0
+  /// Left alone because somebody holds a pin, or may (rule G6).
+  public var pinned = 0
+  /// Left alone because somebody holds a reference.
+  public var referenced = 0
+  /// Left alone because their bytes would be lost.
+  public var dirty = 0
+  /// Left alone because not every entry that shows them could be reached.
+  public var unreachable = 0
+  /// Left alone because of their kind: secret, of a large folio, locked.
+  public var unmovable = 0
+  /// Left alone because no frame was free for them.
+  public var withoutFrame = 0
+  /// Address spaces that were passed over because somebody worked in them.
+  public var busySpaces = 0
+
+  public init() {}
+
+  mutating func note(_ outcome: MigrationOutcome) {
+    switch outcome {
+    case .moved: moved += 1
+    case .nothingToDo: break
+    case .pinned: pinned += 1
+    case .referenced: referenced += 1
+    case .dirty: dirty += 1
+    case .unreachable: unreachable += 1
+    case .unmovable: unmovable += 1
+    case .noFrame: withoutFrame += 1
+    }
+  }
+}
+
+extension PhysicalMemory {
+  /// Takes back up to `count` pages whose bytes nobody can miss: private pages
+  /// given up by MADV_FREE and not stored to since, and clean pages of mapped
+  /// files, which are read again when they are touched (shrink_folio_list; there
+  /// is no swap). Locked areas are passed over. Pages that are held stay.
+  ///
+  /// - Throws: EINVAL for a negative count, ESRCH in another process.
+  /// - Complexity: O(pages mapped), two host calls a page taken. Thread-safe.
+  public func reclaim(_ count: PageCount) throws(MemoryError) -> PageMovement {
+    guard count.rawValue >= 0 else {
+      throw MemoryError(.invalid, .countNegative, count.rawValue)
+    }
+    return try forEachAddressSpace { mm, movement in
+      mm.forEachArea { area in
+        mm.evict(area, area.start, area.end, upTo: count.rawValue, &movement)
+        return movement.moved >= count.rawValue
+      }
+    }
+  }
+
+  /// Moves private pages that stand elsewhere back to their areas' homes where
+  /// those are free, so that neighbours are neighbours again: the host then
+  /// needs fewer mappings (compaction). Pages that are held stay, and so do those
+  /// in each other's homes.
+  ///
+  /// - Throws: ESRCH in another process.
+  /// - Complexity: O(pages mapped), two host calls a page moved. Thread-safe.
+  public func compact() throws(MemoryError) -> PageMovement {
+    try forEachAddressSpace { mm, movement in
+      mm.forEachArea { area in
+        mm.moveHome(area, &movement)
+        return false
+      }
+    }
+  }
+
+  private func forEachAddressSpace(
+    _ body: (MM, inout PageMovement) -> Void
+  ) throws(MemoryError) -> PageMovement {
+    try checkOwn()
+    var movement = PageMovement()
+    machine.withAddressSpaces {
+      machine.forEachAddressSpace { mm in
+        guard mm.isOwn else { return false }
+        if mm.tryLock() {
+          body(mm, &movement)
+          mm.unlock()
+        } else {
+          movement.busySpaces += 1
+        }
+        return false
+      }
+    }
+    return movement
+  }
+}
+
+extension AddressSpace {
+  /// Moves each page of a range to another frame, its bytes, entry and kind as
+  /// they were (move_pages, without nodes). Holes are passed over. Pages that are
+  /// held stay where they are.
+  ///
+  /// - Throws: EINVAL for a misaligned start or a negative length, ESRCH.
+  public func migrate(
+    _ start: UserAddress, length: ByteCount
+  ) throws(MemoryError) -> PageMovement {
+    guard length.rawValue >= 0 else {
+      throw MemoryError(.invalid, .lengthNotPositive, length.rawValue)
+    }
+    let range = try AddressSpace.checkRange(start, length, beyond: .invalid)
+    return try locked { mm throws(MemoryError) in
+      var movement = PageMovement()
+      mm.machine.withAddressSpaces {
+        mm.forEachPage(range.start, range.end) { address in
+          movement.note(mm.migrateListed(address, to: .elsewhere))
+        }
+      }
+      return movement
+    }
+  }
+}
+
+extension MM {
+  /// Calls `body` with each area until it says that this was enough.
+  fileprivate func forEachArea(_ body: (Area) -> Bool) {
+    var node = unsafe state.pointee.areas.first
+    while let current = unsafe node {
+      if unsafe body(current.pointee.payload) { return }
+      unsafe node = state.pointee.areas.next(after: current)
+    }
+  }
+
+  /// Calls `body` with the address of each entry of [start, end) that holds
+  /// something. Absent tables are stepped over.
+  fileprivate func forEachPage(_ start: UInt64, _ end: UInt64, _ body: (UInt64) -> Void) {
+    var address = start
+    while address < end {
+      let stop = Self.tableEnd(address, end)
+      if let entries = unsafe entry(at: address) {
+        for i in 0..<Int((stop - address) >> 12)
+        where unsafe cshims_pte_load(entries + i) != 0 {
+          body(address + UInt64(i) << 12)
+        }
+      }
+      address = stop
+    }
+  }
+
+  /// Takes back what may be taken of part of an area. Under the list lock.
+  fileprivate func evict(
+    _ area: Area, _ start: UInt64, _ end: UInt64, upTo limit: Int, _ movement: inout PageMovement
+  ) {
+    guard area.flags.isDisjoint(with: AreaFlags.special.union(.locked)) else { return }
+    let isFile = cache(of: area)?.isFile ?? false
+    guard isFile || area.flags.contains(.anonymous) else { return }
+    forEachPage(start, end) { address in
+      guard movement.moved < limit, let entry = unsafe entry(at: address) else { return }
+      let value = unsafe cshims_pte_load(entry)
+      if value & CSHIMS_PTE_SPECIAL != 0 { return }
+      let page = machine.page(Self.frame(of: value))
+      // What was not given up is nothing that reclaim would look at.
+      if page.isAnonymous, page.flags & CSHIMS_PAGE_LAZY_FREE == 0 { return }
+      movement.note(migrateListed(address, to: .nowhere))
+    }
+  }
+
+  /// MADV_PAGEOUT on part of one area. Under the mmap lock.
+  func evictRange(_ start: UInt64, _ end: UInt64) {
+    guard let area = unsafe area(containing: start)?.pointee else { return }
+    var movement = PageMovement()
+    machine.withAddressSpaces { evict(area, start, end, upTo: .max, &movement) }
+  }
+
+  /// Moves the private pages of an area home. Under the list lock.
+  fileprivate func moveHome(_ area: Area, _ movement: inout PageMovement) {
+    guard area.cache == 0, area.homeBase != Area.noHome,
+      area.flags.isDisjoint(with: .special)
+    else { return }
+    forEachPage(area.start, area.end) { first in
+      var address = first
+      while let left = moveHome(address, area, &movement) {
+        // What it left may be a neighbour's home.
+        address = (left &- area.homeBase) &<< 12
+        if address < area.start || address >= area.end { return }
+      }
+    }
+  }
+
+  /// Moves one private page home, if that is free. Returns the frame it left.
+  private func moveHome(
+    _ address: UInt64, _ area: Area, _ movement: inout PageMovement
+  ) -> UInt64? {
+    guard let entry = unsafe entry(at: address), let home = area.home(of: address) else {
+      return nil
+    }
+    let value = unsafe cshims_pte_load(entry)
+    let frame = Self.frame(of: value)
+    // A home that is taken is no failure: somebody shares or holds it.
+    guard Self.holdsPage(value), value & CSHIMS_PTE_SPECIAL == 0, frame != home,
+      machine.page(home).isFree
+    else { return nil }
+    let outcome = migrateListed(address, to: .home)
+    movement.note(outcome)
+    return outcome == .moved ? frame : nil
+  }
+
+  // MARK: - MADV_FREE
+
+  /// MADV_FREE on part of one private area: the bytes may go until the next
+  /// store. Pages that others show, too, are left alone, as Linux does. Without a
+  /// trap nothing would hear of that store, so the bytes stay. Under the mmap lock.
+  func freeLazily(_ start: UInt64, _ end: UInt64) {
+    let hearsStores = unsafe state.pointee.tier != .none
+    splitLeafAcross(start)
+    splitLeafAcross(end)
+    // Pages of large folios stay: they could go as a whole only.
+    unsafe forEachLeaf(start, end) { leaf, value in
+      unsafe _ = cshims_pte_exchange(leaf, value & ~CSHIMS_PTE_DIRTY)
+    }
+    unsafe forEachEntry(start, end) { entry, value in
+      guard value & CSHIMS_PTE_SPECIAL == 0 else { return }
+      let page = machine.page(Self.frame(of: value))
+      guard page.isAnonymous, page.folioOrder > 0 || page.mapCount == 1 else { return }
+      if page.folioOrder > 0 {
+        unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_DIRTY)
+        return
+      }
+      unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_DIRTY)
+      unsafe _ = cshims_page_clear_flags(page.descriptor, CSHIMS_PAGE_DIRTY)
+      if hearsStores { unsafe _ = cshims_page_set_flags(page.descriptor, CSHIMS_PAGE_LAZY_FREE) }
+    }
+    if hearsStores { followTable(start, end) }
+  }
+
+  /// Is it a writable entry of a page that was given up and not stored to since?
+  /// A processor would set the dirty bit at the store. Ours has none: the view
+  /// shows such a page read-only, and the trap sets it.
+  func awaitsStore(_ value: UInt64) -> Bool {
+    value & (CSHIMS_PTE_WRITE | CSHIMS_PTE_DIRTY | CSHIMS_PTE_SPECIAL) == CSHIMS_PTE_WRITE
+      && machine.page(Self.frame(of: value)).flags & CSHIMS_PAGE_LAZY_FREE != 0
+  }
+
+  /// The store has come: the page stays.
+  func noteStore(_ address: UInt64, _ value: UInt64) {
+    guard let entry = unsafe entry(at: address) else { return }
+    unsafe cshims_pte_store(entry, value | CSHIMS_PTE_DIRTY)
+    followTable(address, address + 4096)
+  }
+}
