@@ -118,8 +118,12 @@ struct Call {
     let rest = unsafe list.map { unsafe $0 + taken }
     let from = start &+ UInt64(taken) << 12
     var progress = unsafe walk.take(from: from, count: count - taken, into: rest)
-    if flags.contains(.longTerm), let rest = unsafe rest {
-      unsafe refuseMovable(rest, from, &progress)
+    var triesLeft = 10
+    while flags.contains(.longTerm), let rest = unsafe rest,
+      unsafe movesMovable(rest, from, &progress, isLast: triesLeft <= 1)
+    {
+      triesLeft -= 1
+      progress = unsafe walk.take(from: from, count: count - taken, into: rest)
     }
     let total = taken + progress.pageCount
     if total == 0, let error = progress.stop { throw error }
@@ -127,24 +131,46 @@ struct Call {
     return GUPResult(pageCount: total, stop: progress.stop)
   }
 
-  /// A page that must stay movable cannot be pinned for long. The kernel moves
-  /// it first; here nothing moves pages yet, so all of the slow path's pins are
-  /// dropped, as when its migration fails (check_and_migrate_movable_pages, C.8).
-  private func refuseMovable(
-    _ list: UnsafeMutablePointer<Page?>, _ from: UInt64, _ progress: inout SlowProgress
-  ) {
+  /// A page that must stay movable cannot be pinned for long: all of the slow
+  /// path's pins are dropped, slots emptied, and such pages moved to frames that
+  /// need not (check_and_migrate_movable_pages, C.8). True when they are to be
+  /// taken again; else `progress` is what there is.
+  private func movesMovable(
+    _ list: UnsafeMutablePointer<Page?>, _ from: UInt64, _ progress: inout SlowProgress,
+    isLast: Bool
+  ) -> Bool {
+    var isMovable = false
     for i in 0..<progress.pageCount {
-      guard let page = unsafe list[i],
-        page.folioHead.flags & CSHIMS_PAGE_MOVABLE != 0, !page.isZeroPage
-      else { continue }
-      for k in 0..<progress.pageCount {
-        unsafe list[k]?.release(.pin)
-        unsafe list[k] = nil
-      }
-      progress = SlowProgress(
-        stop: MemoryError(.outOfMemory, .movablePage, from + UInt64(i) << 12))
-      return
+      guard let page = unsafe list[i] else { continue }
+      isMovable = isMovable || Call.mustMove(page)
     }
+    guard isMovable else { return false }
+    for i in 0..<progress.pageCount {
+      guard let page = unsafe list[i] else { continue }
+      if !Call.mustMove(page) { unsafe list[i] = nil }
+      page.release(.pin)
+    }
+    var stop: MemoryError?
+    for i in 0..<progress.pageCount where unsafe list[i] != nil {
+      unsafe list[i] = nil
+      let address = from + UInt64(i) << 12
+      mm.lock()
+      let outcome = mm.hasExited ? .nothingToDo : mm.migrate(at: address, to: .unmovable)
+      mm.unlock()
+      switch outcome {
+      case .moved, .nothingToDo: break
+      case .noFrame: stop = stop ?? MemoryError(.outOfMemory, .framesExhausted, address)
+      case .pinned, .referenced, .unreachable, .dirty, .unmovable:
+        // Who holds it may let go of it soon.
+        if isLast { stop = stop ?? MemoryError(.outOfMemory, .movablePage, address) }
+      }
+    }
+    progress = SlowProgress(stop: stop)
+    return stop == nil
+  }
+
+  private static func mustMove(_ page: Page) -> Bool {
+    page.folioHead.flags & CSHIMS_PAGE_MOVABLE != 0 && !page.isZeroPage
   }
 
   /// Counts what was taken and tells it.
