@@ -227,7 +227,8 @@ extension MM {
       throw MemoryError(.outOfMemory, .metadataExhausted, old)
     }
     defer { discard(&reserve) }
-    let target = try place(new, placement)
+    let folios = unsafe area(containing: start)?.pointee.flags.folios ?? .base
+    let target = try place(new, placement, folios)
     splitArea(at: start, &reserve)
     if old > 0 { splitArea(at: start + old, &reserve) }
     do throws(MemoryError) {

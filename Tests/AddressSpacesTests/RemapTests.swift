@@ -251,6 +251,35 @@ struct RemapTests {
     }
   }
 
+  @Test(
+    "G5: folios move in parts and whole, also to where a leaf cannot stand",
+    arguments: TrapTier.all, [FolioSize.huge, .order(4)])
+  func folios(tier: TrapTier, size: FolioSize) throws {
+    try withAddressSpace(tier: tier) { space in
+      let start = try space.map(length: .mebibytes(4), folios: size)
+      for i in 0..<1024 { try space.write([UInt8(i & 255)], to: start + .pages(i)) }
+      let frames = (0..<1024).map { space.page(at: start + .pages($0)) }
+      try frames[700]?.acquire(.pin)
+      // From the middle of one leaf to the middle of the next, to an odd place.
+      let room = try space.map(length: .mebibytes(6))
+      let target = room + .pages(3)
+      try space.remap(
+        start + .pages(100), length: .pages(800), newLength: .pages(800), to: .fixed(target))
+      for i in 100..<900 {
+        #expect(space.page(at: target + .pages(i - 100)) == frames[i])
+        #expect(try space.read(1, at: target + .pages(i - 100)) == [UInt8(i & 255)])
+      }
+      for i in [0, 99, 900, 1023] {
+        #expect(space.page(at: start + .pages(i)) == frames[i])
+        #expect(try space.read(1, at: start + .pages(i)) == [UInt8(i & 255)])
+      }
+      try space.write([0x5a], to: target + .pages(600))
+      #expect(unsafe frames[700]?.bytes[0] == 0x5a, "a pinned page is stored to in place")
+      #expect(try space.migrate(target, length: .pages(800)).moved == 0, "folios stay")
+      frames[700]?.release(.pin)
+    }
+  }
+
   @Test("a move is told with the new address")
   func events() throws {
     try withAddressSpace(tier: .none) { space in

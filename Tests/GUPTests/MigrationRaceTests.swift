@@ -37,8 +37,8 @@ struct MigrationRaceTests {
       let findings = Findings()
       onThreads(4) { thread in
         switch Role(rawValue: thread)! {
-        case .pins: unsafe Self.pin(space, start, .write, word: 1, findings)
-        case .pinsForLong: unsafe Self.pin(space, start, [.write, .longTerm], word: 2, findings)
+        case .pins: Self.pin(space, start, .write, word: 1, findings)
+        case .pinsForLong: Self.pin(space, start, [.write, .longTerm], word: 2, findings)
         case .stores: Self.store(space, start, findings)
         case .moves: Self.move(space, start, findings)
         }
