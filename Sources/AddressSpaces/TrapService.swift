@@ -50,11 +50,11 @@ extension MM {
     // Unless the fault itself has just shown it, the record cannot be right.
     if unsafe clock == state.pointee.view.clock { distrust(page) }
     // A leaf is one run, wherever it stands: all of it at once.
-    let showAround = unsafe leaf(at: page) == nil ? showAround : MM.leafLength >> 12
-    let around = page & ~(showAround << 12 - 1)
+    let length = unsafe leaf(at: page) == nil ? showAround << 12 : MM.leafLength
+    let around = page & ~(length - 1)
     let error = unsafe reveal(
       touched: page, within: max(around, area.pointee.start),
-      min(around + showAround << 12, area.pointee.end))
+      min(around + length, area.pointee.end))
     if error != 0 {
       if !inHandler { deny(page, readable: false) }
       return CSHIMS_TRAP_BUS
