@@ -86,7 +86,7 @@ let package = Package(
     .executableTarget(
       name: "trap-helper",
       dependencies: [
-        "CTrapHelper", "CShims", "TestSupport", "Events", "PageFrames", "AddressSpaces",
+        "CTrapHelper", "CShims", "TestSupport", "Events", "PageFrames", "AddressSpaces", "GUP",
       ],
       path: "Tests/TrapHelper/Main", swiftSettings: settings),
 

@@ -20,6 +20,7 @@
 #include "cshims_host.h"
 #include "cshims_file.h"
 #include "cshims_trap.h"
+#include "cshims_adopt.h"
 #include "cshims_userfaultfd.h"
 #include "cshims_roofline.h"
 #include "cshims_uring.h"

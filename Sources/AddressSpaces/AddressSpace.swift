@@ -48,17 +48,20 @@ public final class AddressSpace: @unchecked Sendable {
   deinit {
     guard mm.isOwn else { return }
     exit()
+    mm.forgetForkHook()
     mm.destroy()
   }
 
   /// Leaves the address space: every area is unmapped, and every later call but
-  /// `exit` fails with ESRCH. Pinned pages live on. Idempotent.
+  /// `exit` fails with ESRCH. Pinned pages live on. Adopted memory is the program's
+  /// again, with its bytes. Idempotent.
   public func exit() {
     guard mm.isOwn else { return }
     mm.lock()
     let first = !mm.hasExited
     unsafe cshims_mm_set_flags(mm.hot, CSHIMS_MM_EXITED)
     if first {
+      mm.giveEverythingBack()
       while let node = unsafe mm.state.pointee.areas.first {
         let area = unsafe node.pointee.payload
         unsafe mm.removeArea(node)
@@ -67,7 +70,10 @@ public final class AddressSpace: @unchecked Sendable {
       }
     }
     mm.unlock()
-    if first { mm.removeRegions() }
+    if first {
+      mm.reapGoneRegions()
+      mm.removeRegions()
+    }
   }
 
   // MARK: - Areas

@@ -82,13 +82,13 @@ extension MM {
     area node: AreaNode, _ start: UInt64, _ end: UInt64, _ advice: Advice
   ) throws(MemoryError) {
     let flags = unsafe node.pointee.payload.flags
-    let device = !flags.isDisjoint(with: [.io, .pfnMap])
+    let device = flags.contains(.io) || flags.contains(.pfnMap)
     func refuse() -> MemoryError { MemoryError(.invalid, .adviceNotApplicable, start) }
     switch advice {
     case .normal, .random, .sequential, .willNeed:
       break
     case .cold, .pageOut:
-      if !flags.isDisjoint(with: [.pfnMap, .hugetlb, .locked]) { throw refuse() }
+      if !flags.isDisjoint(with: AreaFlags.pfnMap.union(.hugetlb).union(.locked)) { throw refuse() }
       if advice == .pageOut { evictRange(start, end) }
     case .dontNeed, .dontNeedLocked:
       if flags.contains(.pfnMap) || flags.contains(.locked) && advice == .dontNeed {
@@ -96,7 +96,7 @@ extension MM {
       }
       zapPages(start, end)
     case .free:
-      if !flags.contains(.anonymous) || !flags.isDisjoint(with: [.pfnMap, .locked]) {
+      if !flags.contains(.anonymous) || !flags.isDisjoint(with: AreaFlags.pfnMap.union(.locked)) {
         throw refuse()
       }
       freeLazily(start, end)
@@ -110,6 +110,9 @@ extension MM {
       try setFlags(start, end, flags.union(.wipeOnFork))
     case .keepOnFork:
       try setFlags(start, end, flags.subtracting(.wipeOnFork))
+    case .hugePage where flags.contains(.adopted), .collapse where flags.contains(.adopted):
+      // Malloc's pages come and go one by one.
+      throw refuse()
     case .hugePage:
       try setFlags(start, end, flags.subtracting(.allFolioFlags).union(.hugePage))
     case .noHugePage:
@@ -131,6 +134,9 @@ extension MM {
       }
       guard area.flags.contains(.anonymous) else {
         throw MemoryError(.invalid, .anonymousOnly, address)
+      }
+      guard folios.isEmpty || !area.flags.contains(.adopted) else {
+        throw MemoryError(.invalid, .adviceNotApplicable, address)
       }
       address = area.end
     }

@@ -89,11 +89,24 @@ public struct AreaFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
   /// Its pages come from frames that must stay movable (ZONE_MOVABLE).
   @inlinable public static var movable: Self { Self(rawValue: 1 << 26) }
 
-  static var lockFlags: Self { [.locked, .lockedOnFault] }
-  /// Areas whose pages are not memory as others are: never locked or populated.
-  static var special: Self { [.io, .pfnMap, .secret, .hugetlb, .fsdax] }
+  /// The program's own memory, moved into frames where it stands.
+  @inlinable public static var adopted: Self { Self(rawValue: 1 << 18) }
 
-  var access: AreaFlags { intersection([.read, .write, .execute]) }
+  // By their bits: without optimisation a literal of a set allocates, and these are
+  // looked at on the fault path.
+  static var anyAccess: AreaFlags { AreaFlags(rawValue: 7) }
+  static var mayAccess: AreaFlags { AreaFlags(rawValue: 7 << 3) }
+  static var lockFlags: AreaFlags { AreaFlags(rawValue: 3 << 24) }
+  /// A device's memory: io, pfnMap.
+  static var device: AreaFlags { AreaFlags(rawValue: 3 << 9) }
+  /// Areas whose pages are not memory as others are, never locked or populated:
+  /// a device's, secret, fsdax, hugetlb.
+  static var special: AreaFlags { AreaFlags(rawValue: 3 << 9 | 1 << 11 | 1 << 13 | 1 << 15) }
+  /// hugePage, noHugePage and the folio order.
+  static var allFolioFlags: AreaFlags {
+    AreaFlags(rawValue: 3 << 16 | 15 << folioOrderShift)
+  }
+  var access: AreaFlags { intersection(.anyAccess) }
 
   init(access protection: Protection) {
     var flags: AreaFlags = []
@@ -154,5 +167,6 @@ public struct Area: BitwiseCopyable {
   func merges(with next: Area) -> Bool {
     end == next.start && flags == next.flags && homeBase == next.homeBase
       && secondBase == next.secondBase && cache == next.cache && cacheBase == next.cacheBase
+      && !flags.contains(.adopted)
   }
 }

@@ -22,7 +22,7 @@ extension MM {
     let first = Self.leafStart(area.start + Self.leafLength - 1)
     guard area.flags.contains(.anonymous), first < area.end,
       area.end - first >= Self.leafLength,
-      area.flags.isDisjoint(with: [.noHugePage, .io, .pfnMap, .hugetlb, .secret])
+      area.flags.isDisjoint(with: AreaFlags.special.union(.noHugePage))
     else { throw refusal }
     var address = Self.leafStart(start + Self.leafLength - 1)
     let stop = Self.leafStart(end)

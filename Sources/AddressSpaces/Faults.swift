@@ -216,7 +216,8 @@ extension MM {
     let result = cache.bringIn(index, wanted)
     // A page whose file tracks dirtying becomes writable by a write fault only.
     let writable =
-      flags.isSuperset(of: [.shared, .write]) && (write || !flags.contains(.dirtyTracking))
+      flags.contains(.shared) && flags.contains(.write)
+      && (write || !flags.contains(.dirtyTracking))
     for i in 0..<result.pages {
       guard let page = unsafe cache.state.pointee.pages.load(index + UInt64(i)).page else { break }
       unsafe _ = cshims_page_ref_fetch_add(page.descriptor, 1)

@@ -47,8 +47,6 @@ extension FolioSize {
 }
 
 extension AreaFlags {
-  static var allFolioFlags: AreaFlags { [.hugePage, .noHugePage, .folioOrderMask] }
-
   var folioOrder: Int {
     Int(intersection(.folioOrderMask).rawValue >> AreaFlags.folioOrderShift)
   }

@@ -86,7 +86,9 @@ extension MM {
   private func copyRegions(of parent: MM) throws(MemoryError) {
     var node = unsafe parent.state.pointee.regions.first
     while let region = unsafe node {
-      unsafe try addTwin(of: region.pointee.start, length: region.pointee.length)
+      if unsafe region.pointee.payload.kind.rawValue < ViewRegion.Kind.gone.rawValue {
+        unsafe try addTwin(of: region.pointee.start, length: region.pointee.length)
+      }
       unsafe node = parent.state.pointee.regions.next(after: region)
     }
   }
@@ -98,6 +100,8 @@ extension MM {
     var copy = area
     copy.secondBase = Area.noHome
     copy.flags.subtract(.lockFlags)
+    // The child's view stands elsewhere; no memory of the program's goes with it.
+    copy.flags.remove(.adopted)
     if let cache = cache(of: area) {
       cache.retain()
     } else {

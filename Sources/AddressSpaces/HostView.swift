@@ -31,13 +31,13 @@ internal import Events
 internal import PageFrames
 
 extension MM {
-  private var usesUserfaultfd: Bool { unsafe state.pointee.tier == .userfaultfd }
-  private var userfaultfd: Int32 {
+  var usesUserfaultfd: Bool { unsafe state.pointee.tier == .userfaultfd }
+  var userfaultfd: Int32 {
     guard let trap = unsafe state.pointee.trap else { return -1 }
     return unsafe cshims_trap_userfaultfd(trap)
   }
 
-  private func counted(_ error: Int32) -> Int32 {
+  func counted(_ error: Int32) -> Int32 {
     machine.count(CSHIMS_HOST_CALLS, 1)
     return error
   }
@@ -75,14 +75,25 @@ extension MM {
 
   private func establishPiece(_ start: UInt64, _ end: UInt64, home: UInt64?) -> Int32 {
     guard let host = hostAddress(of: start) else { return ErrorNumber.badAddress.rawValue }
-    guard let home else { return counted(cshims_rereserve(host, end - start)) }
+    guard let home else { return vacate(host, end - start) }
     return mapFrames(host, end - start, frame: home)
   }
 
-  /// Maps frames at a host address with every page absent.
-  private func mapFrames(_ host: UInt64, _ length: UInt64, frame: UInt64) -> Int32 {
+  /// Makes host addresses of this view untouchable. Where memory was adopted, so
+  /// that it can be seen later whose the addresses are.
+  private func vacate(_ host: UInt64, _ length: UInt64) -> Int32 {
+    guard isAdopted(host) else { return counted(cshims_rereserve(host, length)) }
     let file = unsafe machine.header.pointee.memfd
-    let error = counted(cshims_show(host, length, CSHIMS_PROT_NONE, file, frame << 12))
+    return counted(cshims_show(host, length, CSHIMS_PROT_NONE, file, 0))
+  }
+
+  /// Maps frames at a host address, every page absent unless they may be read.
+  private func mapFrames(
+    _ host: UInt64, _ length: UInt64, frame: UInt64,
+    _ protection: cshims_protection = CSHIMS_PROT_NONE
+  ) -> Int32 {
+    let file = unsafe machine.header.pointee.memfd
+    let error = counted(cshims_show(host, length, protection, file, frame << 12))
     guard error == 0, usesUserfaultfd else { return error }
     let registered = counted(cshims_userfaultfd_register(userfaultfd, host, length))
     guard registered == 0 else { return registered }
@@ -94,11 +105,11 @@ extension MM {
     var address = start
     while address < end, let host = hostAddress(of: address) {
       let stop = regionEnd(address, end)
-      var error = counted(cshims_rereserve(host, stop - address))
+      var error = mayChange(address, stop) ? vacate(host, stop - address) : 0
       if error != 0 {
         // The process is out of mappings: make room and try once more.
         reduceMappings(to: 0)
-        error = counted(cshims_rereserve(host, stop - address))
+        error = vacate(host, stop - address)
       }
       if error != 0 { Self.cannotHide(host, error) }
       address = stop
@@ -118,7 +129,7 @@ extension MM {
   }
 
   /// Sets the record of [start, end) to absent, at home.
-  private func forget(_ start: UInt64, _ end: UInt64) {
+  func forget(_ start: UInt64, _ end: UInt64) {
     var address = start
     while address < end {
       let stop = recordEnd(address, end)
@@ -287,12 +298,12 @@ extension MM {
   }
 
   /// What the page table wants a page to show, and which frame.
-  private func target(
+  func target(
     _ value: UInt64, _ address: UInt64, _ area: UnsafeMutablePointer<Area>?
   ) -> (PageView, UInt64) {
     guard value & CSHIMS_PTE_PRESENT != 0, let area = unsafe area else { return ([], 0) }
     if Self.isZeroPage(value) {
-      return ([.shown, .elsewhere, .zero], (address >> 12) & 511)
+      return (.shownZero, (address >> 12) & 511)
     }
     var view: PageView = .shown
     if value & CSHIMS_PTE_WRITE != 0, !awaitsStore(value) { view.insert(.writable) }
@@ -304,6 +315,7 @@ extension MM {
   /// Carries out one run and records it.
   private func change(_ run: Run, _ stretch: UnsafeMutablePointer<Stretch>) -> Int32 {
     guard let host = hostAddress(of: run.start) else { return ErrorNumber.badAddress.rawValue }
+    guard mayChange(run.start, run.end) else { return 0 }
     let length = run.end - run.start
     var error: Int32
     if run.to.isEmpty {
@@ -334,7 +346,9 @@ extension MM {
 
   private func hide(_ run: Run, _ host: UInt64, _ length: UInt64) -> Int32 {
     // A denied page may be a bare reservation, which must not become accessible.
-    if !run.from.isDisjoint(with: [.elsewhere, .denied]) { return establish(run.start, run.end) }
+    if run.from.contains(.elsewhere) || run.from.contains(.denied) {
+      return establish(run.start, run.end)
+    }
     return usesUserfaultfd
       ? counted(cshims_zap(host, length))
       : counted(cshims_protect(host, length, CSHIMS_PROT_NONE))
@@ -349,7 +363,9 @@ extension MM {
         let file = unsafe machine.header.pointee.memfd
         return counted(cshims_show(host, length, protection, file, run.frame << 12))
       }
-      let error = mapFrames(host, length, frame: run.frame)
+      // What malloc's structures stand on must not be out of sight for a moment.
+      let error = mapFrames(
+        host, length, frame: run.frame, isAdopted(host) ? protection : CSHIMS_PROT_NONE)
       return error != 0 ? error : install(host, length, protected: !writable)
     }
     if run.from.contains(.elsewhere) {
@@ -368,7 +384,7 @@ extension MM {
   }
 
   /// Gives absent pages a host entry (userfaultfd tier).
-  private func install(_ host: UInt64, _ length: UInt64, protected: Bool) -> Int32 {
+  func install(_ host: UInt64, _ length: UInt64, protected: Bool) -> Int32 {
     var done: UInt64 = 0
     while done < length {
       var step: UInt64 = 0
@@ -404,7 +420,8 @@ extension MM {
   /// userfaultfd the toucher is woken to touch again, and must then meet the
   /// host's protection.
   func deny(_ page: UInt64, readable: Bool) {
-    guard usesUserfaultfd, let host = hostAddress(of: page) else { return }
+    guard usesUserfaultfd, let host = hostAddress(of: page), mayChange(page, page + 4096)
+    else { return }
     // Once more, because a failure that is injected comes once.
     guard let stretch = unsafe stretch(at: page, create: true) ?? stretch(at: page, create: true)
     else { Self.cannotHide(host, ErrorNumber.outOfMemory.rawValue) }
@@ -442,12 +459,12 @@ extension MM {
   /// What of a page's view decides whether it can share its neighbour's mapping.
   private func mappingClass(_ view: PageView) -> UInt8 {
     let telling: PageView =
-      usesUserfaultfd ? [.elsewhere, .zero, .denied] : [.shown, .writable, .elsewhere, .zero]
+      usesUserfaultfd ? .tellingUserfaultfd : .tellingSignal
     return view.intersection(telling).rawValue
   }
 
   /// Notes what some pages show now, and how the mappings change by that.
-  private func record(
+  func record(
     _ view: PageView, _ start: UInt64, _ end: UInt64, _ stretch: UnsafeMutablePointer<Stretch>
   ) {
     let pages = Self.indices(start, end)
@@ -514,7 +531,8 @@ extension MM {
     var node = unsafe state.pointee.regions.first
     while let current = unsafe node {
       let region = unsafe current.pointee.payload
-      for i in 0..<region.stretchCount {
+      // What malloc and the program's own variables stand on is not hidden.
+      for i in 0..<(region.kind == .reserved ? region.stretchCount : 0) {
         guard let stretch = unsafe region.stretches[i],
           unsafe stretch.pointee.extraMappings > 0
         else { continue }

@@ -66,7 +66,7 @@ extension AddressSpace {
       guard mm.mayLock(more) || mm.lockedPages + more - mm.lockedPages(in: range) <= limit else {
         throw MemoryError(.outOfMemory, .lockLimit, length.rawValue)
       }
-      let flags: AreaFlags = onFault ? [.locked, .lockedOnFault] : .locked
+      let flags: AreaFlags = onFault ? .lockFlags : .locked
       try mm.setLocks(range.start, range.end, flags)
       if let error = mm.populateLocked(range.start, range.end) { throw error }
     }
@@ -95,7 +95,7 @@ extension AddressSpace {
       if scope.contains(.current), unsafe mm.mappedPages > mm.state.pointee.lockLimit {
         throw MemoryError(.outOfMemory, .lockLimit, Int(mm.mappedPages << 12))
       }
-      let flags: AreaFlags = scope.contains(.onFault) ? [.locked, .lockedOnFault] : .locked
+      let flags: AreaFlags = scope.contains(.onFault) ? .lockFlags : .locked
       unsafe mm.state.pointee.lockDefault = scope.contains(.future) ? flags : []
       guard scope.contains(.current) else { return }
       mm.setAllLocks(flags)
@@ -251,7 +251,7 @@ extension MM {
       let stop = unsafe min(end, area.pointee.end)
       defer { address = stop }
       guard flags.contains(.locked), !flags.contains(.lockedOnFault),
-        flags.isDisjoint(with: [.io, .pfnMap])
+        flags.isDisjoint(with: .device)
       else { continue }
       // GUP is what Linux populates by: it takes neither.
       if flags.contains(.secret) {

@@ -50,6 +50,7 @@ struct AddressSpaceState: ~Copyable {
   /// Its neighbours in the machine's list, under that list's lock.
   var next: UnsafeMutablePointer<cshims_mm>?
   var previous: UnsafeMutablePointer<cshims_mm>?
+  var adoptions = AdoptionAccount()
 }
 
 /// An unowned handle on an address space. Copying it is copying a pointer;
@@ -71,10 +72,30 @@ public struct MM: @unchecked Sendable {
 
   /// Takes the mmap lock, which is not recursive. Under it: no malloc, no
   /// retain or release, no touch of user memory.
-  public func lock() { unsafe cshims_mm_lock(hot) }
-  public func unlock() { unsafe cshims_mm_unlock(hot) }
+  ///
+  /// While another thread is inside fork(2), adopted memory is the program's own:
+  /// then it is waited for.
+  public func lock() {
+    unsafe cshims_mm_lock(hot)
+    while unsafe state.pointee.adoptions.isSuspended, !cshims_is_forking() {
+      unsafe cshims_mm_unlock(hot)
+      cshims_wait_a_moment()
+      unsafe cshims_mm_lock(hot)
+    }
+  }
+  public func unlock() {
+    // A change of the view has found memory gone. Only here nobody is in the
+    // midst of the areas any more.
+    if unsafe state.pointee.adoptions.hasLost { dropLostAdoptions() }
+    unsafe cshims_mm_unlock(hot)
+  }
   /// Takes the mmap lock if nobody has it: for who holds another one.
-  func tryLock() -> Bool { unsafe cshims_mm_try_lock(hot) }
+  func tryLock() -> Bool {
+    guard unsafe cshims_mm_try_lock(hot) else { return false }
+    if unsafe !state.pointee.adoptions.isSuspended { return true }
+    unsafe cshims_mm_unlock(hot)
+    return false
+  }
 
   /// Does the address space belong to this process? In a copy of the process
   /// that made it (fork(2), a bare clone(2)) it does not, and nothing of it but
@@ -151,6 +172,6 @@ extension Area {
   /// Does the program's own access pass (the kernel's access_error)? Readable
   /// is what has any permission at all, as the hardware has it.
   func allows(write: Bool) -> Bool {
-    write ? flags.contains(.write) : !flags.intersection([.read, .write, .execute]).isEmpty
+    write ? flags.contains(.write) : !flags.access.isEmpty
   }
 }

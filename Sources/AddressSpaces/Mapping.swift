@@ -142,6 +142,9 @@ extension MM {
       return try placeAnywhere(length, folios)
     case .fixed(let address):
       let start = address.rawValue
+      guard !meetsAdopted(start, start + length) else {
+        throw MemoryError(.exists, .addressTaken, address)
+      }
       try cover(start, start + length)
       try unmap(start, start + length)
       return start
@@ -156,6 +159,7 @@ extension MM {
   }
 
   func isFree(_ start: UInt64, _ end: UInt64) -> Bool {
+    if meetsAdopted(start, end) { return false }
     guard let next = unsafe state.pointee.areas.first(atOrAfter: start) else { return true }
     return unsafe next.pointee.start >= end
   }
@@ -179,7 +183,9 @@ extension MM {
   private func gap(_ length: UInt64, _ alignment: UInt64, from: UInt64) -> UInt64? {
     var region = unsafe state.pointee.regions.first(atOrAfter: from)
     while let current = unsafe region {
-      let end = unsafe current.pointee.end
+      // What is free in the midst of adopted memory stays the program's.
+      let isReserved = unsafe current.pointee.payload.kind == .reserved
+      let end = unsafe isReserved ? current.pointee.end : 0
       var start = unsafe max(from, current.pointee.start)
       var area = unsafe state.pointee.areas.first(atOrAfter: start)
       while true {

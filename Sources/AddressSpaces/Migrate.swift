@@ -77,6 +77,8 @@ extension MM {
     let page = machine.page(Self.frame(of: value))
     let stays = CSHIMS_PAGE_SECRET | CSHIMS_PAGE_POISONED | CSHIMS_PAGE_P2PDMA
     if page.folioOrder > 0 || page.flags & stays != 0 { return .unmovable }
+    // What the program has for malloc must never be out of reach under a lock.
+    if unsafe area.pointee.flags.contains(.adopted) { return .unmovable }
     if goal == .unmovable, page.flags & CSHIMS_PAGE_MOVABLE == 0 { return .nothingToDo }
     // A private page of a file's area is a copy: the cache has no part in it.
     let cache = unsafe page.isAnonymous ? nil : cache(of: area.pointee)
@@ -90,6 +92,7 @@ extension MM {
       return .unreachable
     }
     defer { shown.unlock() }
+    for i in 0..<shown.count where shown[i].mm.isAdopted(shown[i].address) { return .unmovable }
     var target: Page?
     if goal != .nowhere {
       target = unsafe takeTarget(goal, home: area.pointee.home(of: address))

@@ -33,7 +33,7 @@ extension MM {
         throw MemoryError(.accessDenied, .writeForbidden, address)
       }
       let stop = min(end, old.end)
-      let flags = old.flags.subtracting([.read, .write, .execute]).union(access)
+      let flags = old.flags.subtracting(.anyAccess).union(access)
       if flags != old.flags {
         splitArea(at: address, &reserve)
         splitArea(at: stop, &reserve)
@@ -52,7 +52,7 @@ extension MM {
     unsafe machine.header.emit(.protect, address: start, pageCount: Int((end - start) >> 12))
   }
 
-  private func protectEntries(_ start: UInt64, _ end: UInt64, _ flags: AreaFlags) {
+  func protectEntries(_ start: UInt64, _ end: UInt64, _ flags: AreaFlags) {
     let accessible = !flags.access.isEmpty
     func change(_ entry: UnsafeMutablePointer<cshims_pte>, _ value: UInt64) {
       var changed = value & ~(CSHIMS_PTE_WRITE | CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)

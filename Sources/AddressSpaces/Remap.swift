@@ -44,8 +44,10 @@ extension AddressSpace {
   ///   outside user space, or private memory to be shown twice; EFAULT when the
   ///   range is not mapped, crosses areas, or is a device's and grows; EAGAIN
   ///   when more would be locked than the limit allows; EEXIST when a fixed place
-  ///   is something else's in this process; ENOMEM when there is no room. Nothing has changed then, but that, as on Linux, what stood at a
-  ///   fixed place and what is beyond a shorter new length may be gone.
+  ///   is something else's in this process; EOPNOTSUPP for adopted memory, which
+  ///   stays where the program has it; ENOMEM when there is no room. Nothing has
+  ///   changed then, but that, as on Linux, what stood at a fixed place and what is
+  ///   beyond a shorter new length may be gone.
   /// - Complexity: O(log areas + pages present), host calls O(runs).
   @discardableResult
   public func remap(
@@ -68,6 +70,9 @@ extension AddressSpace {
     let moved = try locked { mm throws(MemoryError) in
       guard unsafe mm.area(containing: from) != nil else {
         throw MemoryError(.badAddress, .notMapped, start)
+      }
+      guard !mm.meetsAdopted(from, from + min(old, CSHIMS_TASK_SIZE - from)) else {
+        throw MemoryError(.notSupported, .adoptedMemory, start)
       }
       if case .fixed(let target) = placement {
         try AddressSpace.checkTarget(target, new, from, old)
@@ -147,7 +152,7 @@ extension MM {
     _ start: UInt64, _ old: UInt64, _ new: UInt64, _ end: UInt64, _ keepingOld: Bool
   ) throws(MemoryError) {
     guard let area = unsafe area(containing: start)?.pointee else { return }
-    let device = !area.flags.isDisjoint(with: [.io, .pfnMap])
+    let device = !area.flags.isDisjoint(with: .device)
     if old == 0, !area.flags.contains(.shared) { throw MemoryError(.invalid, .notShared, start) }
     if keepingOld, device { throw MemoryError(.invalid, .deviceAccess, start) }
     guard old <= end - start else {

@@ -20,9 +20,19 @@ let serviceNativeFault: cshims_trap_service = { _, cookie, host, isWrite, inHand
   guard let cookie = unsafe cookie else { return CSHIMS_TRAP_DENIED }
   let node = unsafe cookie.assumingMemoryBound(to: IntervalTree<ViewRegion>.Node.self)
   let mm = unsafe MM(node.pointee.payload.mm)
-  mm.lock()
-  let verdict = unsafe mm.serviceFault(
-    at: host &- node.pointee.payload.hostDelta, write: isWrite, inHandler: inHandler)
+  // Not `lock()`: fork(2) takes the locks of malloc, and whoever holds one may
+  // wait for us.
+  unsafe cshims_mm_lock(mm.hot)
+  let region = unsafe node.pointee.payload
+  let verdict: cshims_trap_verdict
+  switch region.kind {
+  case .reserved, .adopted:
+    verdict = mm.serviceFault(
+      at: host &- region.hostDelta, write: isWrite, inHandler: inHandler)
+  case .suspended, .gone, .going:
+    // The program's memory again: what the host allows now is what counts.
+    verdict = cshims_is_accessible(host, isWrite) ? CSHIMS_TRAP_RETRY : CSHIMS_TRAP_DENIED
+  }
   mm.unlock()
   return verdict
 }

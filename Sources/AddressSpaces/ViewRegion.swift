@@ -22,6 +22,21 @@ struct ViewRegion: BitwiseCopyable {
   var firstStretch: UInt64
   var stretchCount: Int
   var stretches: UnsafeMutablePointer<UnsafeMutablePointer<Stretch>?>
+  var kind = Kind.reserved
+  var adoption = AdoptionRecord()
+
+  enum Kind: UInt8 {
+    /// Host addresses that were free and have been reserved.
+    case reserved
+    /// The program's own memory, see Adoption.swift.
+    case adopted
+    /// The same while a thread is inside fork(2): plain private memory.
+    case suspended
+    /// Was adopted and is the program's again; the trap still has to forget it.
+    case gone
+    /// The trap is forgetting it.
+    case going
+  }
 
   static let stretchShift: UInt64 = 21
 }
@@ -41,6 +56,13 @@ struct PageView: OptionSet, BitwiseCopyable {
   /// The host's protection was narrowed to make a forbidden access the
   /// program's SIGSEGV (userfaultfd tier).
   static let denied = PageView(rawValue: 16)
+
+  // By their bits: without optimisation a literal of a set allocates.
+  /// What a zero page's entry shows as.
+  static let shownZero = PageView(rawValue: 1 | 4 | 8)
+  /// What tells two mappings apart, by tier.
+  static let tellingUserfaultfd = PageView(rawValue: 4 | 8 | 16)
+  static let tellingSignal = PageView(rawValue: 1 | 2 | 4 | 8)
 
   /// It shows a frame that is neither its home nor a zero frame.
   var isStrange: Bool { contains(.elsewhere) && !contains(.zero) }
@@ -147,22 +169,33 @@ extension MM {
     return base
   }
 
-  /// Records reserved host address space as a region; on error it is given back.
-  func addRegion(user: UInt64, host: UInt64, length: UInt64) throws(MemoryError) {
+  /// Records host address space as a region; on error, if it was reserved for it,
+  /// it is given back.
+  func addRegion(
+    user: UInt64, host: UInt64, length: UInt64, kind: ViewRegion.Kind = .reserved
+  ) throws(MemoryError) {
+    func giveBack() { if kind == .reserved { _ = cshims_unmap(host, length) } }
+    // Memory that was adopted, gone meanwhile, and that the trap still knows.
+    if let other = unsafe state.pointee.regions.first(atOrAfter: user),
+      unsafe other.pointee.start < user + length
+    {
+      giveBack()
+      throw MemoryError(.exists, .addressTaken, user)
+    }
     let first = user >> ViewRegion.stretchShift
     let count = Int(((user + length - 1) >> ViewRegion.stretchShift) - first) + 1
     let arena = machine.arena
     guard let directory = unsafe arena.allocate(byteCount: count * 8) else {
-      _ = cshims_unmap(host, length)
+      giveBack()
       throw MemoryError(.outOfMemory, .metadataExhausted, count * 8)
     }
     let region = unsafe ViewRegion(
       mm: hot, hostDelta: host &- user, firstStretch: first, stretchCount: count,
       stretches: directory.bindMemory(
-        to: UnsafeMutablePointer<Stretch>?.self, capacity: count))
+        to: UnsafeMutablePointer<Stretch>?.self, capacity: count), kind: kind)
     guard let node = unsafe try? state.pointee.regions.insert(user, user + length, region) else {
       unsafe arena.free(directory, byteCount: count * 8)
-      _ = cshims_unmap(host, length)
+      giveBack()
       throw MemoryError(.outOfMemory, .metadataExhausted, length)
     }
     if let trap = unsafe state.pointee.trap {
@@ -170,7 +203,7 @@ extension MM {
       guard failure == 0 else {
         unsafe state.pointee.regions.remove(node)
         unsafe arena.free(directory, byteCount: count * 8)
-        _ = cshims_unmap(host, length)
+        giveBack()
         throw MemoryError(.outOfMemory, .hostRefused, Int(failure))
       }
     }
@@ -181,7 +214,6 @@ extension MM {
   /// Gives all host address space back. Called without the mmap lock, after the
   /// address space has exited: the trap waits for its service to leave.
   func removeRegions() {
-    let arena = machine.arena
     while let node = unsafe state.pointee.regions.first {
       let start = unsafe node.pointee.start
       let length = unsafe node.pointee.length
@@ -190,17 +222,24 @@ extension MM {
         unsafe cshims_trap_remove_region(trap, start &+ region.hostDelta)
       }
       cshims_keep_empty_no_more(start &+ region.hostDelta)
-      _ = cshims_unmap(start &+ region.hostDelta, length)
+      if region.kind == .reserved { _ = cshims_unmap(start &+ region.hostDelta, length) }
       lock()
-      for i in 0..<region.stretchCount {
-        guard let stretch = unsafe region.stretches[i] else { continue }
-        unsafe arena.free(
-          UnsafeMutableRawPointer(stretch), byteCount: MemoryLayout<Stretch>.size)
-      }
-      unsafe arena.free(
-        UnsafeMutableRawPointer(region.stretches), byteCount: region.stretchCount * 8)
-      unsafe state.pointee.regions.remove(node)
+      unsafe freeRegion(node)
       unlock()
     }
+  }
+
+  /// Forgets a region that the trap does not know any more.
+  func freeRegion(_ node: RegionNode) {
+    let arena = machine.arena
+    let region = unsafe node.pointee.payload
+    for i in 0..<region.stretchCount {
+      guard let stretch = unsafe region.stretches[i] else { continue }
+      unsafe arena.free(
+        UnsafeMutableRawPointer(stretch), byteCount: MemoryLayout<Stretch>.size)
+    }
+    unsafe arena.free(
+      UnsafeMutableRawPointer(region.stretches), byteCount: region.stretchCount * 8)
+    unsafe state.pointee.regions.remove(node)
   }
 }

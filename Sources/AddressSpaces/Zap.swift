@@ -15,7 +15,7 @@ internal import PageFrames
 extension MM {
   /// Makes every entry of [start, end) not present but remembers its page.
   /// Returns whether there was any. Under the mmap lock.
-  private func retireEntries(_ start: UInt64, _ end: UInt64) -> Bool {
+  func retireEntries(_ start: UInt64, _ end: UInt64) -> Bool {
     var any = false
     splitLeafAcross(start)
     splitLeafAcross(end)
@@ -31,7 +31,7 @@ extension MM {
   }
 
   /// Clears retired entries and drops what they held.
-  private func dropEntries(_ start: UInt64, _ end: UInt64) {
+  func dropEntries(_ start: UInt64, _ end: UInt64) {
     var batch = FrameBatch(machine)
     unsafe forEachLeaf(start, end) { leaf, value in
       unsafe removeLeaf(leaf, value)

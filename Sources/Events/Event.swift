@@ -38,6 +38,13 @@ public enum EventKind: UInt32, Sendable, CaseIterable {
   case migrate
   /// A page was taken back from an address: address, the frame it had.
   case reclaim
+  /// The program's own memory was adopted: address, pages.
+  case adopt
+  /// Adopted memory was given back: address, pages.
+  case giveBack
+  /// Adopted memory was dropped, because the program had unmapped some of it:
+  /// address, pages.
+  case adoptionLost
 }
 
 /// One event.

@@ -47,7 +47,7 @@ struct SlowWalk {
   }
 
   private var hold: PageHold { flags.contains(.pin) ? .pin : .reference }
-  private var takes: Bool { !flags.isDisjoint(with: [.get, .pin]) }
+  private var takes: Bool { flags.contains(.get) || flags.contains(.pin) }
   private var writes: Bool { flags.contains(.write) }
 
   /// Takes up to `count` pages from `start` on, into `list` if there is one.
@@ -161,7 +161,7 @@ struct SlowWalk {
       MemoryError(.badAddress, reason, address)
     }
     let area = area.flags
-    if !area.isDisjoint(with: [.io, .pfnMap]) { return refuse(.deviceAccess) }
+    if area.contains(.io) || area.contains(.pfnMap) { return refuse(.deviceAccess) }
     if flags.contains(.anonymous), !area.contains(.anonymous) { return refuse(.anonymousOnly) }
     if flags.contains(.longTerm), area.contains(.fsdax) {
       return MemoryError(.notSupported, .fileSystemMemory, address)
@@ -172,7 +172,7 @@ struct SlowWalk {
     if area.contains(.secret) { return refuse(.directAccessForbidden) }
     if writes {
       if !area.contains(.anonymous), flags.contains(.pin), flags.contains(.longTerm),
-        area.contains([.shared, .write, .dirtyTracking])
+        area.contains(.shared), area.contains(.write), area.contains(.dirtyTracking)
       {
         return refuse(.dirtyTrackingNeeded)
       }

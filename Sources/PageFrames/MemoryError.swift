@@ -157,6 +157,20 @@ public struct MemoryError: Error, Equatable, Sendable {
     case notPrivate
     case lockLimit
     case notAccounted
+    // Adoption.
+    case sharedMemory
+    case machineMemory
+    case protectionNotAdoptable
+    case stackMemory
+    case threadMemory
+    case loaderMemory
+    case libraryMemory
+    case hugePageMemory
+    case forkedAddresses
+    case notAdopted
+    case adoptedMemory
+    case adoptionLost
+    case pinned
 
     /// What is wrong with the value, as a clause that follows it.
     public var text: String {
@@ -238,6 +252,21 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .notPrivate: "secret memory is shared memory"
       case .lockLimit: "more pages would be locked than the limit allows"
       case .notAccounted: "more pages than were accounted"
+      case .sharedMemory: "memory is shared by its mapping; only private memory can be adopted"
+      case .machineMemory: "memory is a machine's already: adopted, a view or a window"
+      case .protectionNotAdoptable:
+        "memory is executable, inaccessible, or not all of one protection"
+      case .stackMemory: "memory is the process's stack"
+      case .threadMemory: "memory holds a thread's stack or thread-local data"
+      case .loaderMemory: "memory is the loader's, the C library's, a runtime's or the kernel's"
+      case .libraryMemory:
+        "page may hold this library's own variables; align the buffer to whole pages"
+      case .hugePageMemory: "memory has huge pages"
+      case .forkedAddresses: "a forked address space's addresses are not the program's"
+      case .notAdopted: "nothing adopted there, or it was released"
+      case .adoptedMemory: "adopted memory stays where the program has it"
+      case .adoptionLost: "the program has unmapped adopted memory"
+      case .pinned: "page is pinned"
       }
     }
   }

@@ -17,6 +17,9 @@ enum Scenario: String, CaseIterable {
   case putOfFree, unpinOfReference, putOfZeroPage
   // These end well.
   case ownHandler, ownHandlerBus, systemCalls, leftovers, roomIsGivenBack, smallBudget, gibibyte
+  // Adoption of the program's own memory.
+  case adoptStores, adoptTransfers, adoptAllocations, adoptArena, adoptFork, adoptForkPinned
+  case adoptRawFork, adoptRefusals, adoptStatic, adoptFree, adoptOwnObjects, adoptDescriptors
 
   func run(_ tier: TrapTier) throws {
     switch self {
@@ -40,6 +43,18 @@ enum Scenario: String, CaseIterable {
     case .roomIsGivenBack: try Host.roomIsGivenBack(tier)
     case .smallBudget: try fragment(tier, mebibytes: 32, budget: 1000)
     case .gibibyte: try fragment(tier, mebibytes: 1024, budget: nil)
+    case .adoptStores: try Adoption.stores(tier)
+    case .adoptTransfers: try Adoption.transfers(tier)
+    case .adoptAllocations: try Adoption.allocations(tier)
+    case .adoptArena: try Adoption.arena(tier)
+    case .adoptFork: try Adoption.fork(tier)
+    case .adoptForkPinned: try Adoption.forkPinned(tier)
+    case .adoptRawFork: try Adoption.rawFork(tier)
+    case .adoptRefusals: try Adoption.refusals(tier)
+    case .adoptStatic: try Adoption.staticArray(tier)
+    case .adoptFree: try Adoption.free(tier)
+    case .adoptOwnObjects: try Adoption.ownObjects(tier)
+    case .adoptDescriptors: try Adoption.withoutDescriptors(tier)
     }
   }
 }

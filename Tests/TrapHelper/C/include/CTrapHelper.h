@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "CAdoption.h"
+
 /// What the program's handler was told; all zero when it was not called.
 typedef struct traphelper_fault {
   int signal;

@@ -1,0 +1,71 @@
+//===----------------------------------------------------------------------===//
+// Hooks around fork(2). Made when the library is loaded, so that they run after
+// every prepare handler that the program registers, and before the C library
+// takes the locks of malloc: no hook may hold a lock from before to after, since
+// a thread inside malloc may need it to come out.
+//
+// Lock: the list's, held from before to after a fork(2), so that the same hooks
+// see both. Taken before an address space's mmap lock.
+//===----------------------------------------------------------------------===//
+#include <pthread.h>
+#include <time.h>
+
+#include "cshims_adopt.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static cshims_adoption_hook *first;
+static _Thread_local bool is_forking __attribute__((tls_model("initial-exec")));
+
+void cshims_adoption_hook_add(cshims_adoption_hook *hook) {
+  pthread_mutex_lock(&lock);
+  cshims_adoption_hook *known = first;
+  while (known != NULL && known != hook) known = known->next;
+  if (known == NULL) {
+    hook->next = first;
+    first = hook;
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+void cshims_adoption_hook_remove(cshims_adoption_hook *hook) {
+  pthread_mutex_lock(&lock);
+  for (cshims_adoption_hook **link = &first; *link != NULL; link = &(*link)->next) {
+    if (*link != hook) continue;
+    *link = hook->next;
+    break;
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+bool cshims_is_forking(void) {
+  return is_forking;
+}
+
+void cshims_wait_a_moment(void) {
+  const struct timespec moment = {.tv_nsec = 20000};
+  nanosleep(&moment, NULL);
+}
+
+static void before_fork(void) {
+  pthread_mutex_lock(&lock);
+  is_forking = true;
+  for (cshims_adoption_hook *hook = first; hook != NULL; hook = hook->next) hook->before(hook->context);
+}
+
+static void after_fork_in_parent(void) {
+  for (cshims_adoption_hook *hook = first; hook != NULL; hook = hook->next) hook->after(hook->context);
+  is_forking = false;
+  pthread_mutex_unlock(&lock);
+}
+
+/// What the hooks did stays done: the child has private memory where the parent
+/// has views again. The hooks are the parent's.
+static void after_fork_in_child(void) {
+  first = NULL;
+  is_forking = false;
+  pthread_mutex_init(&lock, NULL);
+}
+
+__attribute__((constructor)) static void prepare(void) {
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
