@@ -85,8 +85,9 @@ static int survey_mappings(range pages, cshims_survey *survey) {
 
 //===--- Threads ----------------------------------------------------------===//
 
-/// What a thread control block may be long.
-static const uint64_t control_block_length = 4096;
+/// A thread control block of glibc 2.36, which ends where its stack's last page
+/// does; what follows that page is not the thread's.
+static const uint64_t control_block_length = 2304;
 
 /// The block of the thread that the program began with; 0 if we came later.
 static uint64_t first_block;
