@@ -72,11 +72,6 @@ extension MM {
     return false
   }
 
-  func isAdopted(_ address: UInt64) -> Bool {
-    guard let area = unsafe area(containing: address) else { return false }
-    return unsafe area.pointee.flags.contains(.adopted)
-  }
-
   /// May the host's mappings of [start, end), in one region, be changed? Not where
   /// the program's own memory stands; who finds that out drops the adoption.
   func mayChange(_ start: UInt64, _ end: UInt64) -> Bool {
