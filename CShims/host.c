@@ -98,6 +98,14 @@ int cshims_map_memfd(int fd, uint64_t length, uint64_t alignment, void **base) {
   return 0;
 }
 
+int cshims_map_memfd_at(int fd, uint64_t length, uint64_t address) {
+  void *mapped = mmap(pointer(address), length, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
+  if (mapped == MAP_FAILED) return errno;
+  madvise(mapped, length, MADV_DONTDUMP);
+  return 0;
+}
+
 int cshims_reserve(uint64_t address, uint64_t length, uint64_t *base) {
   int exactly = address != 0 ? MAP_FIXED_NOREPLACE : 0;
   void *mapped = mmap(pointer(address), length, PROT_NONE, reservation | exactly, -1, 0);
@@ -177,7 +185,8 @@ int cshims_mincore(void *address, uint64_t length, unsigned char *vector) {
 }
 
 int cshims_anonymous(uint64_t length, void **base) {
-  void *mapped = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void *mapped = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                      -1, 0);
   if (mapped == MAP_FAILED) return errno;
   *base = mapped;
   return 0;

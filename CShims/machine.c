@@ -16,6 +16,8 @@
 //===----------------------------------------------------------------------===//
 #include "cshims_machine.h"
 
+#include "cshims_process.h"
+
 #include <pthread.h>
 #include <sched.h>
 
@@ -133,10 +135,17 @@ void cshims_event_sink_set(cshims_machine *machine, cshims_event_sink sink,
   cshims_event_sink old = atomic_exchange(&machine->event_sink, NULL);
   while (atomic_load(emitters_of(machine)) != 0) sched_yield();
   atomic_store(&machine->event_context, context);
+  atomic_store(&machine->event_owner, cshims_process_identity());
   atomic_store(&machine->event_sink, sink);
   uint32_t change = (uint32_t)(sink != NULL) - (uint32_t)(old != NULL);
   atomic_fetch_add_explicit(&machine->instrumented, change, memory_order_release);
   pthread_mutex_unlock(&sink_lock);
+}
+
+void cshims_event_sink_forget(cshims_machine *machine, uint64_t identity) {
+  if (identity == 0 || atomic_load(&machine->event_owner) != identity) return;
+  if (atomic_exchange(&machine->event_sink, NULL) != NULL)
+    atomic_fetch_sub_explicit(&machine->instrumented, 1, memory_order_release);
 }
 
 void cshims_event_emit(cshims_machine *machine, uint32_t kind, uint64_t address, uint64_t frame,
@@ -144,6 +153,8 @@ void cshims_event_emit(cshims_machine *machine, uint32_t kind, uint64_t address,
   _Atomic(uint32_t) *inside = emitters_of(machine);
   atomic_fetch_add(inside, 1);
   cshims_event_sink sink = atomic_load(&machine->event_sink);
-  if (sink != NULL) sink(atomic_load(&machine->event_context), kind, address, frame, count);
+  // Another process's function would find its context in the wrong memory.
+  if (sink != NULL && cshims_process_is(atomic_load(&machine->event_owner)))
+    sink(atomic_load(&machine->event_context), kind, address, frame, count);
   atomic_fetch_sub_explicit(inside, 1, memory_order_release);
 }

@@ -56,7 +56,7 @@ uint64_t cshims_process_identity(void) {
              : identity;
 }
 
-void cshims_membership_set(const void *machine, cshims_membership membership) {
+void cshims_membership_set(const void *machine, uint32_t membership) {
   atomic_store(&cshims_this_process->machines[(uintptr_t)machine >> CSHIMS_MACHINE_SHIFT],
                (uint8_t)membership);
 }
@@ -89,13 +89,25 @@ void cshims_keep_empty_no_more(uint64_t start) {
   pthread_mutex_unlock(&lock);
 }
 
+bool cshims_is_kept_empty(uint64_t start, uint64_t length) {
+  bool found = false;
+  pthread_mutex_lock(&lock);
+  for (uint32_t slot = 0; slot < atomic_load(&stretch_end) && !found; slot++) {
+    found = atomic_load(&stretches[slot].start) == start &&
+            atomic_load(&stretches[slot].length) == length;
+  }
+  pthread_mutex_unlock(&lock);
+  return found;
+}
+
 /// In a child. Where something stands already the stretch is that one's.
 static void empty_stretches(void) {
   uint32_t end = atomic_load(&stretch_end);
   for (uint32_t slot = 0; slot < end; slot++) {
     uint64_t start = atomic_load(&stretches[slot].start), base;
     uint64_t length = atomic_load(&stretches[slot].length);
-    if (length != 0) (void)cshims_reserve(start, length, &base);
+    if (length != 0 && cshims_reserve(start, length, &base) != 0)
+      atomic_store(&stretches[slot].length, 0);
   }
 }
 
@@ -103,13 +115,16 @@ static void empty_stretches(void) {
 
 int cshims_fork_hook_add(cshims_fork_hook hook) {
   pthread_mutex_lock(&lock);
-  uint32_t count = atomic_load(&hook_count);
-  if (count < HOOKS) {
+  uint32_t count = atomic_load(&hook_count), i = 0;
+  while (i < count && (hooks[i].prepare != hook.prepare || hooks[i].parent != hook.parent ||
+                       hooks[i].child != hook.child))
+    i++;
+  if (i == count && count < HOOKS) {
     hooks[count] = hook;
     atomic_store(&hook_count, count + 1);
   }
   pthread_mutex_unlock(&lock);
-  return count < HOOKS ? 0 : ENOSPC;
+  return i < HOOKS ? 0 : ENOSPC;
 }
 
 static void before_fork(void) {
@@ -129,7 +144,10 @@ static void after_fork_in_child(void) {
   pthread_mutex_init(&lock, NULL);
   if (cshims_this_process == &plain) {
     atomic_store(&plain.identity, 0);
-    for (uint32_t i = 0; i < CSHIMS_MACHINE_PLACES; i++) atomic_store(&plain.machines[i], 0);
+    for (uint32_t i = 0; i < CSHIMS_MACHINE_PLACES; i++) {
+      atomic_store(&plain.machines[i], 0);
+      atomic_store(&plain.claims[i], 0);
+    }
   }
   empty_stretches();
   uint32_t count = atomic_load(&hook_count);

@@ -161,6 +161,19 @@ void cshims_trap_remove_region(cshims_trap *trap, uint64_t start) {
   pthread_mutex_unlock(&cshims_trap_registry_lock);
 }
 
+void cshims_trap_forget_region(cshims_trap *trap, uint64_t start) {
+  pthread_mutex_lock(&cshims_trap_registry_lock);
+  uint32_t count = atomic_load(&high_water);
+  for (uint32_t slot = 0; slot < count; slot++) {
+    if (atomic_load(&table[slot].trap) != trap || atomic_load(&table[slot].start) != start)
+      continue;
+    clear(&table[slot]);
+    give_back(&table[slot]);
+    break;
+  }
+  pthread_mutex_unlock(&cshims_trap_registry_lock);
+}
+
 void cshims_trap_remove_all(cshims_trap *trap) {
   pthread_mutex_lock(&cshims_trap_registry_lock);
   for (uint32_t slot = 0; slot < atomic_load(&high_water); slot++) {

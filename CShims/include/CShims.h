@@ -13,6 +13,7 @@
 #include "cshims_lock.h"
 #include "cshims_process.h"
 #include "cshims_page.h"
+#include "cshims_members.h"
 #include "cshims_pte.h"
 #include "cshims_machine.h"
 #include "cshims_mm.h"

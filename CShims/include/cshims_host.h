@@ -26,6 +26,8 @@ int cshims_memfd_allocated(int fd, uint64_t *bytes);
 /// Maps all of `fd` shared, read and write, at a multiple of `alignment`
 /// (a power of two, at least one page), and leaves it out of core dumps.
 int cshims_map_memfd(int fd, uint64_t length, uint64_t alignment, void **base);
+/// Maps the same over [address, address + length), which the caller has reserved.
+int cshims_map_memfd_at(int fd, uint64_t length, uint64_t address);
 /// Reserves `length` bytes of address space that nobody can touch, and that no
 /// child inherits. With `address` non-zero it must be exactly there, and EEXIST
 /// says that it is taken.
@@ -47,7 +49,7 @@ int cshims_populate_write(void *address, uint64_t length);
 /// One byte a page in `vector`: bit 0 says that the page is resident.
 int cshims_mincore(void *address, uint64_t length, unsigned char *vector);
 
-/// Anonymous private memory of our own, zeroed.
+/// Anonymous private memory of our own, zeroed; only what is touched costs memory.
 int cshims_anonymous(uint64_t length, void **base);
 
 /// An integer from a file such as /proc/sys/vm/max_map_count.

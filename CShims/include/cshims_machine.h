@@ -17,6 +17,7 @@
 
 #include "cshims_basics.h"
 #include "cshims_lock.h"
+#include "cshims_members.h"
 #include "cshims_page.h"
 
 static const uint64_t CSHIMS_MACHINE_ALIGNMENT = 1ull << 33;
@@ -44,6 +45,7 @@ typedef struct cshims_shard {
   _Atomic(uint64_t) values[CSHIMS_COUNTERS];
 } cshims_shard;
 _Static_assert(sizeof(cshims_shard) == CSHIMS_CACHE_LINE, "one shard, one cache line");
+_Static_assert((int)CSHIMS_COUNTERS == (int)CSHIMS_MEMBER_COUNTERS, "a member has all of them");
 
 /// A named place that can be told to fail: its n-th passage from now, once.
 typedef struct cshims_failure_point {
@@ -68,6 +70,11 @@ typedef struct cshims_machine {
   /// Frame 0 through the permanent mapping; frame n is `window + n * 4096`.
   unsigned char *window;
   cshims_page *pages;
+  /// NULL unless processes may join.
+  cshims_members *members;
+  /// What each process holds: [slot][frame][0 references, 1 pins], by the frame of
+  /// the folio's head. Only where there are members.
+  _Atomic(uint32_t) *notes;
   uint64_t frame_count;
   /// The frame that stands for the zero page.
   uint64_t zero_frame;
@@ -90,6 +97,8 @@ typedef struct cshims_machine {
   _Atomic(uint32_t) default_dialect;
   _Atomic(cshims_event_sink) event_sink;
   _Atomic(cshims_context) event_context;
+  /// The process whose function and context those are.
+  _Atomic(uint64_t) event_owner;
   cshims_failure_point failure_points[CSHIMS_FAILURE_POINTS];
 } cshims_machine;
 
@@ -111,11 +120,51 @@ static inline cshims_machine *cshims_machine_of(const cshims_page *page) {
   return (cshims_machine *)((uintptr_t)page & ~(uintptr_t)(CSHIMS_MACHINE_ALIGNMENT - 1));
 }
 
+//===--- Joinable machines (cshims_members.h) -----------------------------===//
+
+/// Enters the machine's gate, unless it has none. May wait while a dead process's
+/// leavings are counted; not where this thread is inside already.
+static inline void cshims_gate_enter(cshims_machine *machine) {
+  if (cshims_unlikely(machine->members != NULL)) cshims_gate_enter_slowly(machine);
+}
+static inline void cshims_gate_leave(cshims_machine *machine) {
+  if (cshims_unlikely(machine->members != NULL)) cshims_gate_leave_slowly(machine);
+}
+
+/// A process's note about one frame. Inside the gate.
+static inline _Atomic(uint32_t) *cshims_note(const cshims_machine *machine, int slot,
+                                             uint64_t frame, bool is_pin) {
+  return machine->notes + (((uint64_t)slot * machine->frame_count + frame) * 2 + is_pin);
+}
+static inline uint32_t cshims_note_load(const _Atomic(uint32_t) *note) {
+  return atomic_load_explicit(note, memory_order_relaxed);
+}
+static inline void cshims_note_add(_Atomic(uint32_t) *note, uint32_t n) {
+  atomic_fetch_add_explicit(note, n, memory_order_relaxed);
+}
+/// Takes `n` back if so many are noted.
+static inline bool cshims_note_drop(_Atomic(uint32_t) *note, uint32_t n) {
+  uint32_t noted = atomic_load_explicit(note, memory_order_relaxed);
+  while (noted >= n) {
+    if (atomic_compare_exchange_weak_explicit(note, &noted, noted - n, memory_order_relaxed,
+                                              memory_order_relaxed))
+      return true;
+  }
+  return false;
+}
+static inline void cshims_note_clear(_Atomic(uint32_t) *note) {
+  if (cshims_note_load(note) != 0) atomic_store_explicit(note, 0, memory_order_relaxed);
+}
+
 /// This thread's shard plus one; 0 before the first use.
 extern _Thread_local uint32_t cshims_thread_slot __attribute__((tls_model("initial-exec")));
 uint32_t cshims_thread_slot_assign(void);
 
 static inline void cshims_count(cshims_machine *machine, cshims_counter counter, uint64_t n) {
+  if (cshims_unlikely(machine->members != NULL)) {
+    cshims_member_count(machine, counter, n);
+    return;
+  }
   uint32_t slot = cshims_thread_slot;
   if (cshims_unlikely(slot == 0)) slot = cshims_thread_slot_assign();
   _Atomic(uint64_t) *value = &machine->shards[slot - 1].values[counter];
@@ -133,6 +182,8 @@ static inline uint64_t cshims_counter_sum(const cshims_machine *machine, cshims_
   uint64_t sum = 0;
   for (unsigned i = 0; i <= CSHIMS_SHARDS; i++)
     sum += atomic_load_explicit(&machine->shards[i].values[counter], memory_order_relaxed);
+  for (unsigned i = 0; machine->members != NULL && i < CSHIMS_MEMBERS; i++)
+    sum += atomic_load_explicit(&machine->members->counts[i][counter], memory_order_relaxed);
   return sum;
 }
 
@@ -157,6 +208,8 @@ uint64_t cshims_failure_point_failures(const cshims_machine *machine, uint32_t p
 /// Attaches `sink` (NULL: none) in place of the one before, of which no call is
 /// left when this returns. Not to be called from inside a sink.
 void cshims_event_sink_set(cshims_machine *machine, cshims_event_sink sink, cshims_context context);
+/// Detaches the sink if it is that process's, which has died.
+void cshims_event_sink_forget(cshims_machine *machine, uint64_t identity);
 /// Hands an event to the sink, if there is one.
 void cshims_event_emit(cshims_machine *machine, uint32_t kind, uint64_t address, uint64_t frame,
                        uint64_t count);

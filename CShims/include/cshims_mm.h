@@ -24,16 +24,59 @@ typedef struct cshims_mm {
   _Atomic(uint32_t) write_protect_seq;
   _Atomic(uint32_t) flags;
   cshims_lock mmap_lock;
+  /// The next of the same process's, on a joinable machine; guarded by the
+  /// members' lock.
+  _Atomic(uint64_t) next;
+  /// In a copy made for a child of fork(2): the address of the original.
+  uint64_t origin;
 } cshims_mm;
+
+/// The owner of a copy that its child has not joined by yet: nobody.
+static const uint64_t CSHIMS_MM_UNOWNED = UINT64_MAX;
 
 /// Does this address space belong to the process that asks?
 static inline bool cshims_mm_is_own(const cshims_mm *mm) { return cshims_process_is(mm->owner); }
 
-/// The mmap lock. By a function, so that Swift takes no access to the whole
-/// struct that others read without a lock.
-static inline void cshims_mm_lock(cshims_mm *mm) { (void)cshims_lock_acquire(&mm->mmap_lock); }
-static inline bool cshims_mm_try_lock(cshims_mm *mm) { return cshims_lock_try(&mm->mmap_lock); }
-static inline void cshims_mm_unlock(cshims_mm *mm) { cshims_lock_release(&mm->mmap_lock); }
+/// The mmap lock, inside the machine's gate. By a function, so that Swift takes no
+/// access to the whole struct that others read without a lock.
+static inline void cshims_mm_lock(cshims_mm *mm) {
+  cshims_gate_enter(mm->machine);
+  (void)cshims_lock_acquire(&mm->mmap_lock);
+}
+static inline bool cshims_mm_try_lock(cshims_mm *mm) {
+  cshims_gate_enter(mm->machine);
+  if (cshims_lock_try(&mm->mmap_lock)) return true;
+  cshims_gate_leave(mm->machine);
+  return false;
+}
+static inline void cshims_mm_unlock(cshims_mm *mm) {
+  cshims_lock_release(&mm->mmap_lock);
+  cshims_gate_leave(mm->machine);
+}
+/// The mmap lock of a dead process's address space: true when that process died
+/// holding it.
+static inline bool cshims_mm_lock_died(cshims_mm *mm) {
+  return cshims_lock_acquire(&mm->mmap_lock);
+}
+static inline void cshims_mm_set_owner(cshims_mm *mm, uint64_t owner) { mm->owner = owner; }
+
+static inline cshims_mm *cshims_mm_at(uint64_t address) {
+  return (cshims_mm *)(uintptr_t)address;
+}
+static inline uint64_t cshims_mm_next(const cshims_mm *mm) { return atomic_load(&mm->next); }
+/// Adds to the list at `head`, and takes out again. One store each makes the
+/// change, so that a death in between leaves a whole list.
+static inline void cshims_mm_link(cshims_member *member, cshims_mm *mm) {
+  _Atomic(uint64_t) *head = &member->spaces;
+  atomic_store(&mm->next, atomic_load(head));
+  atomic_store(head, (uint64_t)(uintptr_t)mm);
+}
+static inline void cshims_mm_unlink(cshims_member *member, cshims_mm *mm) {
+  _Atomic(uint64_t) *head = &member->spaces;
+  while (atomic_load(head) != 0 && atomic_load(head) != (uint64_t)(uintptr_t)mm)
+    head = &cshims_mm_at(atomic_load(head))->next;
+  if (atomic_load(head) != 0) atomic_store(head, atomic_load(&mm->next));
+}
 
 static inline uint32_t cshims_mm_flags(const cshims_mm *mm) {
   return atomic_load_explicit(&mm->flags, memory_order_acquire);

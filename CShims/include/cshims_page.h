@@ -114,6 +114,13 @@ static inline bool cshims_page_ref_exchange(cshims_page *page, uint32_t expected
                                                  desired - CSHIMS_REF_FREE, memory_order_acq_rel,
                                                  memory_order_acquire);
 }
+/// Puts a page's counts right while nobody else counts on it.
+static inline void cshims_page_restore(cshims_page *page, uint32_t refs, uint32_t pins,
+                                       uint32_t maps) {
+  atomic_store_explicit(&page->ref_count, refs - CSHIMS_REF_FREE, memory_order_relaxed);
+  atomic_store_explicit(&page->pin_count, pins, memory_order_relaxed);
+  atomic_store_explicit(&page->map_count, maps, memory_order_relaxed);
+}
 /// Did a grab that added `n` and found `old` get a page that is really held?
 static inline bool cshims_page_grabbed(uint32_t old, uint32_t n) {
   return old - 1u < CSHIMS_REF_MAX - n;

@@ -21,6 +21,9 @@ typedef enum cshims_membership {
   /// Another process made it, and this one has not joined it.
   CSHIMS_MACHINE_FOREIGN = 0,
   CSHIMS_MACHINE_OWN = 1,
+  /// Own and joinable: this plus the process's slot, up to 31. What the process
+  /// takes and gives back is noted.
+  CSHIMS_MACHINE_NOTED = 2,
 } cshims_membership;
 
 enum {
@@ -35,6 +38,8 @@ typedef struct cshims_process {
   _Atomic(uint64_t) identity;
   /// A cshims_membership for each place where a machine may stand.
   _Atomic(uint8_t) machines[CSHIMS_MACHINE_PLACES];
+  /// The slot plus one by which this process may join the machine there.
+  _Atomic(uint8_t) claims[CSHIMS_MACHINE_PLACES];
 } cshims_process;
 
 /// Never NULL after load; its memory is wiped in a child.
@@ -51,12 +56,12 @@ static inline uint32_t cshims_process_id_of(uint64_t identity) { return (uint32_
 
 /// `place` is any address within CSHIMS_MACHINE_ALIGNMENT of the machine's start:
 /// its header, a page descriptor.
-static inline cshims_membership cshims_membership_of(const void *place) {
+static inline uint32_t cshims_membership_of(const void *place) {
   _Atomic(uint8_t) *it =
       &cshims_this_process->machines[(uintptr_t)place >> CSHIMS_MACHINE_SHIFT];
-  return (cshims_membership)atomic_load_explicit(it, memory_order_relaxed);
+  return atomic_load_explicit(it, memory_order_relaxed);
 }
-void cshims_membership_set(const void *machine, cshims_membership membership);
+void cshims_membership_set(const void *machine, uint32_t membership);
 
 //===--- Around fork(2) ---------------------------------------------------===//
 
@@ -70,7 +75,8 @@ typedef struct cshims_fork_hook {
   void (*child)(void);
 } cshims_fork_hook;
 
-/// Adds a hook for the life of the process; ENOSPC when there are eight.
+/// Adds a hook for the life of the process, unless it is there; ENOSPC when there
+/// are eight.
 int cshims_fork_hook_add(cshims_fork_hook hook);
 
 //===--- Addresses that a child keeps empty -------------------------------===//
@@ -80,6 +86,8 @@ int cshims_fork_hook_add(cshims_fork_hook hook);
 /// crashes and never meets what the child has mapped since. Past 4,096 stretches
 /// a child has holes instead.
 void cshims_keep_empty(uint64_t start, uint64_t length);
+/// Is it still so? False in a child where something else stood there already.
+bool cshims_is_kept_empty(uint64_t start, uint64_t length);
 /// Forgets the stretch that starts there.
 void cshims_keep_empty_no_more(uint64_t start);
 

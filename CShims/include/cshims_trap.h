@@ -85,6 +85,10 @@ int cshims_trap_add_region(cshims_trap *trap, uint64_t start, uint64_t length,
 /// region's is ignored. Must not be called with a lock held that the service function takes.
 void cshims_trap_remove_region(cshims_trap *trap, uint64_t start);
 
+/// Takes a region back without waiting, for a caller who knows that nobody can
+/// have touched it.
+void cshims_trap_forget_region(cshims_trap *trap, uint64_t start);
+
 /// True when the SIGSEGV action of the process is still ours.
 bool cshims_trap_handler_installed(void);
 

@@ -26,6 +26,7 @@ extension AddressSpace {
     guard offset.rawValue >= 0, offset.rawValue & 4095 == 0 else {
       throw MemoryError(.invalid, .positionOutOfRange, offset.rawValue)
     }
+    try file.checkOwn()
     guard file.memory.machine == memory.machine else {
       throw MemoryError(.invalid, .otherMachine, 0)
     }

@@ -45,6 +45,12 @@ public final class AddressSpace: @unchecked Sendable {
     unsafe mm.state.pointee.trap = parent.mm.state.pointee.trap
   }
 
+  /// The address space that a copy, made for this process at fork(2), has become.
+  init(joined mm: MM, of memory: PhysicalMemory) {
+    self.memory = memory
+    self.mm = mm
+  }
+
   deinit {
     guard mm.isOwn else { return }
     exit()
@@ -57,23 +63,7 @@ public final class AddressSpace: @unchecked Sendable {
   /// again, with its bytes. Idempotent.
   public func exit() {
     guard mm.isOwn else { return }
-    mm.lock()
-    let first = !mm.hasExited
-    unsafe cshims_mm_set_flags(mm.hot, CSHIMS_MM_EXITED)
-    if first {
-      mm.giveEverythingBack()
-      while let node = unsafe mm.state.pointee.areas.first {
-        let area = unsafe node.pointee.payload
-        unsafe mm.removeArea(node)
-        mm.zapAndWithdraw(area.start, area.end)
-        mm.releaseBacking(area)
-      }
-    }
-    mm.unlock()
-    if first {
-      mm.reapGoneRegions()
-      mm.removeRegions()
-    }
+    mm.leave()
   }
 
   // MARK: - Areas

@@ -163,6 +163,10 @@ extension MM {
     guard unsafe !state.pointee.isForked else {
       throw MemoryError(.notSupported, .forkedAddresses, start)
     }
+    // Its mmap locks are held over a fork(2), in which malloc may have to store.
+    guard !machine.isJoinable else {
+      throw MemoryError(.notSupported, .joinableMachine, start)
+    }
   }
 
   /// Adopts whole pages that the survey allows. Returns the adoption's serial.

@@ -46,8 +46,8 @@ extension AddressSpace {
   /// - Throws: EINVAL for a length that is not positive; EFAULT for what is not
   ///   mapped or lies outside user space; EACCES, EBUSY or EOPNOTSUPP with the
   ///   reason and the first page that cannot be adopted; EEXIST for what belongs to a
-  ///   machine; EOPNOTSUPP in the `none` tier, which cannot hold stores up, and in a
-  ///   forked address space; ENOMEM; ESRCH after `exit`. Nothing has changed then.
+  ///   machine; EOPNOTSUPP in the `none` tier, which cannot hold stores up, in a
+  ///   forked address space and on a joinable machine; ENOMEM; ESRCH after `exit`. Nothing has changed then.
   /// - Complexity: O(pages + threads + mappings under the range); one copy.
   public func adopt(
     _ pointer: UnsafeRawPointer, length: ByteCount

@@ -58,7 +58,7 @@ extension MM {
     else { throw MemoryError(.outOfMemory, .framesExhausted, start) }
     let folio = machine.page(frame)
     guard machine.zero(frame: frame, count: count) == 0 else {
-      folio.release(.reference)
+      folio.releaseUnnoted(.reference)
       throw MemoryError(.outOfMemory, .hostRefused, start)
     }
     unsafe setReach(entries, count, area, taken: true)
@@ -66,7 +66,7 @@ extension MM {
     if let held = unsafe firstHeldPage(entries, count) {
       unsafe setReach(entries, count, area, taken: false)
       if unsafe state.pointee.tier == .none { _ = reveal(start, end) }
-      folio.release(.reference)
+      folio.releaseUnnoted(.reference)
       throw MemoryError(.tryAgain, .inUse, start + UInt64(held) << 12)
     }
     unsafe moveIn(entries, count, frame)

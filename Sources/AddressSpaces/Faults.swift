@@ -180,7 +180,7 @@ extension MM {
         return FaultResult(.outOfMemory, done)
       }
       if machine.zero(frame: frame, count: got) != 0 {
-        for i in 0..<got { machine.page(frame + UInt64(i)).release(.reference) }
+        for i in 0..<got { machine.page(frame + UInt64(i)).releaseUnnoted(.reference) }
         return FaultResult(.hostRefused, done)
       }
       for i in 0..<got {
@@ -297,7 +297,7 @@ extension MM {
     }
     let page = machine.page(frame)
     if machine.zero(frame: frame, count: 1) != 0 {
-      page.release(.reference)
+      page.releaseUnnoted(.reference)
       return FaultResult(.hostRefused, 0)
     }
     let old = machine.page(Self.frame(of: value))
@@ -315,7 +315,7 @@ extension MM {
     followTable(address, address + 4096)
     if !special {
       unsafe _ = cshims_page_map_fetch_sub(old.descriptor, 1)
-      old.release(.reference)
+      old.releaseUnnoted(.reference)
     }
     unsafe machine.header.emit(.copy, address: address, frame: frame)
     return FaultResult(.done, 1)

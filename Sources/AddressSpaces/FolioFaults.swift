@@ -80,7 +80,7 @@ extension MM {
         near: area.pointee.home(of: start), order: order, flags: Self.ownPage)
     else { return nil }
     if machine.zero(frame: frame, count: count) != 0 {
-      machine.page(frame).release(.reference)
+      machine.page(frame).releaseUnnoted(.reference)
       return FaultResult(.hostRefused, 0)
     }
     var replaced = false
@@ -125,7 +125,7 @@ extension MM {
     {
       if folios == 0 { first = frame }
       guard frame == first + UInt64(folios << order) else {
-        machine.page(frame).release(.reference)
+        machine.page(frame).releaseUnnoted(.reference)
         break
       }
       folios += 1
@@ -134,7 +134,7 @@ extension MM {
     if folios == 0 { return nil }
     let count = folios << order
     if machine.zero(frame: first, count: count) != 0 {
-      for i in 0..<folios { machine.page(first + UInt64(i << order)).release(.reference) }
+      for i in 0..<folios { machine.page(first + UInt64(i << order)).releaseUnnoted(.reference) }
       return FaultResult(.hostRefused, 0)
     }
     guard let entries = unsafe entry(at: start) else { return FaultResult(.outOfMetadata, 0) }

@@ -52,7 +52,7 @@ extension AddressSpace {
 extension MM {
   /// Makes this empty address space a copy of `parent`. Both are locked. On
   /// error the copy is partial; the caller lets it exit.
-  fileprivate func copyFrom(_ parent: MM) throws(MemoryError) {
+  func copyFrom(_ parent: MM) throws(MemoryError) {
     try copyRegions(of: parent)
     unsafe cshims_mm_write_protect_advance(parent.hot)
     defer { unsafe cshims_mm_write_protect_advance(parent.hot) }
@@ -86,8 +86,15 @@ extension MM {
   private func copyRegions(of parent: MM) throws(MemoryError) {
     var node = unsafe parent.state.pointee.regions.first
     while let region = unsafe node {
-      if unsafe region.pointee.payload.kind.rawValue < ViewRegion.Kind.gone.rawValue {
-        unsafe try addTwin(of: region.pointee.start, length: region.pointee.length)
+      let payload = unsafe region.pointee.payload
+      let (start, length) = unsafe (region.pointee.start, region.pointee.length)
+      if payload.kind.rawValue < ViewRegion.Kind.gone.rawValue {
+        if unsafe state.pointee.hasView {
+          try addTwin(of: start, length: length)
+        } else {
+          // A child of fork(2) will show it where its parent does.
+          try addRegion(user: start, host: start &+ payload.hostDelta, length: length)
+        }
       }
       unsafe node = parent.state.pointee.regions.next(after: region)
     }
@@ -256,7 +263,7 @@ extension MM {
     }
     let page = machine.page(frame)
     guard machine.zero(frame: frame, count: 1) == 0 else {
-      page.release(.reference)
+      page.releaseUnnoted(.reference)
       return .hostRefused
     }
     unsafe cshims_copy(

@@ -48,6 +48,7 @@ extension MM {
   /// areas whose homes are consecutive. What lies in no area, or has no home,
   /// becomes an untouchable reservation.
   func establish(_ start: UInt64, _ end: UInt64) -> Int32 {
+    guard unsafe state.pointee.hasView else { return 0 }
     var address = start
     while address < end {
       var pieceEnd = address
@@ -102,6 +103,7 @@ extension MM {
 
   /// Takes [start, end) out of the view: nothing there can be touched any more.
   func withdraw(_ start: UInt64, _ end: UInt64) {
+    guard unsafe state.pointee.hasView else { return }
     var address = start
     while address < end, let host = hostAddress(of: address) {
       let stop = regionEnd(address, end)

@@ -40,6 +40,9 @@ struct AddressSpaceState: ~Copyable {
   var tier: TrapTier
   /// Its user addresses are not this process's addresses.
   var isForked: Bool
+  /// False for a copy that a child of fork(2) has not joined by yet: it shows
+  /// nothing at any host address.
+  var hasView = true
   var trap: OpaquePointer?
   /// What mlockall gives to every new area.
   var lockDefault: AreaFlags = []
@@ -125,7 +128,10 @@ public struct MM: @unchecked Sendable {
   }
 
   /// Makes an address space's state. ENOMEM when the arena is exhausted.
-  static func create(machine: Machine, tier: TrapTier, budget: Int) throws(MemoryError) -> MM {
+  static func create(
+    machine: Machine, tier: TrapTier, budget: Int, owner: UInt64 = cshims_process_identity(),
+    copyInSlot slot: Int? = nil
+  ) throws(MemoryError) -> MM {
     let arena = machine.arena
     let size = AddressSpaceState.totalSize
     guard let memory = unsafe arena.allocate(byteCount: size) else {
@@ -142,9 +148,9 @@ public struct MM: @unchecked Sendable {
       to: AddressSpaceState(
         areas: IntervalTree(arena: arena), regions: IntervalTree(arena: arena),
         view: ViewAccount(budget: budget), searchFrom: 0, tier: tier, isForked: false,
-        trap: nil))
+        hasView: true, trap: nil))
     unsafe mm.hot.pointee.machine = machine.header
-    unsafe mm.hot.pointee.owner = cshims_process_identity()
+    unsafe mm.hot.pointee.owner = owner
     unsafe mm.hot.pointee.pgd = table.assumingMemoryBound(to: cshims_pte.self)
     let error = unsafe cshims_lock_init(&mm.hot.pointee.mmap_lock)
     guard error == 0 else {
@@ -152,13 +158,32 @@ public struct MM: @unchecked Sendable {
       unsafe arena.free(memory, byteCount: size)
       throw MemoryError.host(error)
     }
-    mm.enlist()
+    mm.enrol(copyInSlot: slot)
     return mm
   }
 
+  /// Unmaps every area and gives the host's addresses back (exit_mmap). Idempotent.
+  func leave() {
+    lock()
+    let first = !hasExited
+    unsafe cshims_mm_set_flags(hot, CSHIMS_MM_EXITED)
+    if first { giveEverythingBack() }
+    while let node = unsafe state.pointee.areas.first {
+      let area = unsafe node.pointee.payload
+      unsafe removeArea(node)
+      zapAndWithdraw(area.start, area.end)
+      releaseBacking(area)
+    }
+    unlock()
+    guard first else { return }
+    reapGoneRegions()
+    removeRegions()
+  }
+
   /// Frees the state of an address space that has exited and that nobody uses.
-  func destroy() {
-    delist()
+  /// A `copy` for a child that will not be is no member's any more.
+  func destroy(copy: Bool = false) {
+    if copy { delist() } else { strikeOff() }
     let arena = machine.arena
     freeTables()
     unsafe state.pointee.areas.removeAll()

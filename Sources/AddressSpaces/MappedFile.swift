@@ -20,6 +20,7 @@ public final class MappedFile: @unchecked Sendable {
   /// May shared mappings of it be written?
   public let isWritable: Bool
   let cache: PageCacheHandle
+  private let owner = cshims_process_identity()
 
   /// Opens a regular file by path.
   ///
@@ -57,6 +58,9 @@ public final class MappedFile: @unchecked Sendable {
       throw MemoryError.host(error)
     }
     let pageCount = Int((length + 4095) >> 12)
+    // The cache must not be counted before its file is.
+    memory.machine.enterGate()
+    defer { memory.machine.leaveGate() }
     guard
       let cache = PageCacheHandle.create(
         memory.machine, pageCount: pageCount, file: descriptor, length: length)
@@ -68,9 +72,24 @@ public final class MappedFile: @unchecked Sendable {
     self.length = ByteCount(Int(length))
     self.isWritable = writable
     self.cache = cache
+    cache.countFile(1)
   }
 
-  deinit { if memory.machine.isOwn { cache.release() } }
+  deinit {
+    // In a copy of the process, one that has joined included, it is the original's.
+    guard cshims_process_is(owner) else { return }
+    memory.machine.enterGate()
+    defer { memory.machine.leaveGate() }
+    cache.countFile(-1)
+    cache.release()
+  }
+
+  /// ESRCH in a copy of the process, one that has joined included.
+  func checkOwn() throws(MemoryError) {
+    guard cshims_process_is(owner) else {
+      throw MemoryError(.noSuchProcess, .otherProcess, UInt64(cshims_process_id_of(owner)))
+    }
+  }
 
   /// The index of its pages, which XARRAY iterators run over (i_pages). Pages
   /// that were not touched yet are holes. Valid as long as the file.
@@ -86,7 +105,7 @@ public final class MappedFile: @unchecked Sendable {
     guard offset.rawValue >= 0, length.rawValue > 0,
       length <= self.length, offset <= self.length - length
     else { throw MemoryError(.invalid, .positionOutOfRange, offset.rawValue) }
-    try memory.checkOwn()
+    try checkOwn()
     let first = UInt64(offset.rawValue >> 12)
     let count = PageCount(covering: length, from: offset.rawValue & 4095).rawValue
     cache.lock()
@@ -100,7 +119,7 @@ public final class MappedFile: @unchecked Sendable {
   ///
   /// - Throws: the errno of the write that failed.
   public func sync() throws(MemoryError) {
-    try memory.checkOwn()
+    try checkOwn()
     var error = cache.writeBack(0, .max)
     if error == 0 { error = cshims_file_sync(unsafe cache.state.pointee.file) }
     guard error == 0 else { throw MemoryError.host(error) }

@@ -131,7 +131,7 @@ extension MM {
     guard let frame else { return nil }
     let page = machine.page(frame)
     if machine.zero(frame: frame, count: 1) == 0 { return page }
-    page.release(.reference)
+    page.releaseUnnoted(.reference)
     return nil
   }
 
@@ -159,7 +159,7 @@ extension MM {
     }
     guard outcome == .moved else {
       show(shown, page)
-      target?.release(.reference)
+      target?.releaseUnnoted(.reference)
       return outcome
     }
     let count = shown.count + (cache == nil ? 0 : 1)

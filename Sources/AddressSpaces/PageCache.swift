@@ -16,8 +16,12 @@ struct PageCache {
   var lock: cshims_lock
   /// Page index to page.
   var pages: XArray
-  /// Areas, files and iterators that know it.
+  /// Areas and files that know it.
   var references: Int
+  /// On a joinable machine: of those, the files of each process.
+  var files = InlineArray<32, UInt32>(repeating: 0)
+  /// On a joinable machine: the next cache, an address.
+  var next: UInt64 = 0
   /// The file behind it, or -1.
   var file: Int32
   /// Bytes of the file or object; pages beyond the last one cannot be brought in.
@@ -75,11 +79,19 @@ struct PageCacheHandle {
       unsafe arena.free(memory, byteCount: size)
       return nil
     }
-    return PageCacheHandle(UInt(bitPattern: memory), machine)
+    let handle = PageCacheHandle(UInt(bitPattern: memory), machine)
+    handle?.enlist()
+    return handle
   }
 
-  func lock() { unsafe _ = cshims_lock_acquire(&state.pointee.lock) }
-  func unlock() { unsafe cshims_lock_release(&state.pointee.lock) }
+  func lock() {
+    machine.enterGate()
+    unsafe _ = cshims_lock_acquire(&state.pointee.lock)
+  }
+  func unlock() {
+    unsafe cshims_lock_release(&state.pointee.lock)
+    machine.leaveGate()
+  }
 
   func retain() {
     lock()
@@ -90,12 +102,15 @@ struct PageCacheHandle {
   /// Drops a reference; the last one writes a file's dirty pages back, frees
   /// all pages and closes the file.
   func release() {
+    machine.enterGate()
+    defer { machine.leaveGate() }
     lock()
     unsafe state.pointee.references -= 1
     let last = unsafe state.pointee.references == 0
     unlock()
     guard last else { return }
     _ = writeBack(0, .max)
+    delist()
     var batch = FrameBatch(machine)
     var index: UInt64 = 0
     let pages = unsafe state.pointee.pages
@@ -169,7 +184,7 @@ struct PageCacheHandle {
         outcome = .outOfMetadata
       }
     }
-    for i in stored..<got { machine.page(frame + UInt64(i)).release(.reference) }
+    for i in stored..<got { machine.page(frame + UInt64(i)).releaseUnnoted(.reference) }
     return FaultResult(outcome, stored)
   }
 

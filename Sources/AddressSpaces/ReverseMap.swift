@@ -43,6 +43,8 @@ extension MM {
 extension Machine {
   /// Calls `body` under the list lock.
   func withAddressSpaces<R>(_ body: () -> R) -> R {
+    enterGate()
+    defer { leaveGate() }
     let list = unsafe addressSpaces
     _ = unsafe cshims_lock_acquire(&list.pointee.lock)
     defer { unsafe cshims_lock_release(&list.pointee.lock) }

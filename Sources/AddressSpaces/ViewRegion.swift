@@ -170,11 +170,12 @@ extension MM {
   }
 
   /// Records host address space as a region; on error, if it was reserved for it,
-  /// it is given back.
+  /// it is given back. Without a view it is recorded only.
   func addRegion(
     user: UInt64, host: UInt64, length: UInt64, kind: ViewRegion.Kind = .reserved
   ) throws(MemoryError) {
-    func giveBack() { if kind == .reserved { _ = cshims_unmap(host, length) } }
+    let hasView = unsafe state.pointee.hasView
+    func giveBack() { if hasView, kind == .reserved { _ = cshims_unmap(host, length) } }
     // Memory that was adopted, gone meanwhile, and that the trap still knows.
     if let other = unsafe state.pointee.regions.first(atOrAfter: user),
       unsafe other.pointee.start < user + length
@@ -198,16 +199,18 @@ extension MM {
       giveBack()
       throw MemoryError(.outOfMemory, .metadataExhausted, length)
     }
+    unsafe state.pointee.view.regions += 1
+    guard hasView else { return }
     if let trap = unsafe state.pointee.trap {
       let failure = unsafe cshims_trap_add_region(trap, host, length, node)
       guard failure == 0 else {
         unsafe state.pointee.regions.remove(node)
+        unsafe state.pointee.view.regions -= 1
         unsafe arena.free(directory, byteCount: count * 8)
         giveBack()
         throw MemoryError(.outOfMemory, .hostRefused, Int(failure))
       }
     }
-    unsafe state.pointee.view.regions += 1
     cshims_keep_empty(host, length)
   }
 
@@ -218,18 +221,21 @@ extension MM {
       let start = unsafe node.pointee.start
       let length = unsafe node.pointee.length
       let region = unsafe node.pointee.payload
-      if let trap = unsafe state.pointee.trap {
-        unsafe cshims_trap_remove_region(trap, start &+ region.hostDelta)
+      if unsafe state.pointee.hasView {
+        if let trap = unsafe state.pointee.trap {
+          unsafe cshims_trap_remove_region(trap, start &+ region.hostDelta)
+        }
+        cshims_keep_empty_no_more(start &+ region.hostDelta)
+        if region.kind == .reserved { _ = cshims_unmap(start &+ region.hostDelta, length) }
       }
-      cshims_keep_empty_no_more(start &+ region.hostDelta)
-      if region.kind == .reserved { _ = cshims_unmap(start &+ region.hostDelta, length) }
       lock()
       unsafe freeRegion(node)
       unlock()
     }
   }
 
-  /// Forgets a region that the trap does not know any more.
+  /// Forgets a region that the trap does not know any more, and what is recorded of
+  /// its stretches.
   func freeRegion(_ node: RegionNode) {
     let arena = machine.arena
     let region = unsafe node.pointee.payload

@@ -59,6 +59,39 @@ struct Call {
   /// The fast entry (gup_fast_fallback).
   @inline(__always)
   func fast() throws(MemoryError) -> GUPResult {
+    if mm.machine.isJoinable { return try fastAndNote() }
+    return try fastUnnoted()
+  }
+
+  /// On a joinable machine: inside the gate, and the process is noted as holding
+  /// what it got.
+  @inline(never)
+  private func fastAndNote() throws(MemoryError) -> GUPResult {
+    try noting { () throws(MemoryError) in try fastUnnoted() }
+  }
+
+  /// The slow entry, as `fast`.
+  @inline(never)
+  func slowEntry() throws(MemoryError) -> GUPResult {
+    if !mm.machine.isJoinable { return try slow(adding: .touch) }
+    return try noting { () throws(MemoryError) in try slow(adding: .touch) }
+  }
+
+  private func noting(
+    _ body: () throws(MemoryError) -> GUPResult
+  ) throws(MemoryError) -> GUPResult {
+    mm.machine.enterGate()
+    defer { mm.machine.leaveGate() }
+    let result = try body()
+    if let list = unsafe list, !flags.isDisjoint(with: [.get, .pin]) {
+      let hold: PageHold = flags.contains(.pin) ? .pin : .reference
+      for i in 0..<result.pageCount { unsafe list[i]?.note(hold, 1) }
+    }
+    return result
+  }
+
+  @inline(__always)
+  private func fastUnnoted() throws(MemoryError) -> GUPResult {
     if !flags.isSubset(of: .forFastWalk) {
       throw MemoryError(
         .invalid, .flagsNotForThisCall,
@@ -148,7 +181,7 @@ struct Call {
     for i in 0..<progress.pageCount {
       guard let page = unsafe list[i] else { continue }
       if !Call.mustMove(page) { unsafe list[i] = nil }
-      page.release(.pin)
+      page.releaseUnnoted(.pin)
     }
     var stop: MemoryError?
     for i in 0..<progress.pageCount where unsafe list[i] != nil {

@@ -90,7 +90,7 @@ extension AddressSpace {
   ) throws(MemoryError) -> GUPResult {
     guard count > 0 else { return GUPResult(pageCount: 0) }
     let own: GUPFlags = unsafe pages == nil ? [] : .get
-    return try unsafe Call(mm, start, count, flags, adding: own, into: pages).slow(adding: .touch)
+    return try unsafe Call(mm, start, count, flags, adding: own, into: pages).slowEntry()
   }
 
   /// Pins under the mmap lock (pin_user_pages), with every flag of callers.
@@ -100,7 +100,7 @@ extension AddressSpace {
     into pages: UnsafeMutablePointer<Page?>?
   ) throws(MemoryError) -> GUPResult {
     guard count > 0 else { return GUPResult(pageCount: 0) }
-    return try unsafe Call(mm, start, count, flags, adding: .pin, into: pages).slow(adding: .touch)
+    return try unsafe Call(mm, start, count, flags, adding: .pin, into: pages).slowEntry()
   }
 
   // MARK: - Lists that own their memory

@@ -98,7 +98,7 @@ struct FastWalk {
   /// Gives back what was pinned while fork began.
   @inline(never)
   private static func rollBack(_ list: UnsafeMutablePointer<Page?>, _ count: Int) {
-    for i in 0..<count { unsafe list[i].unsafelyUnwrapped.release(.pin) }
+    for i in 0..<count { unsafe list[i].unsafelyUnwrapped.releaseUnnoted(.pin) }
   }
 
   @inline(__always)

@@ -20,11 +20,11 @@ extension FastWalk {
     guard value & (needed | refused | CSHIMS_PTE_HUGE) == needed | CSHIMS_PTE_HUGE else { return 0 }
     if unsafe machine.fails(at: .grab) { return 0 }
     let page = unsafe page(of: value) + first
-    guard unsafe Page(page).tryAcquire(hold, count: count) else { return 0 }
+    guard unsafe Page(page).tryAcquireUnnoted(hold, count: count) else { return 0 }
     let head = unsafe Page(page).folioHead
     // The leaf is one mapping: its head answers for all of it.
     guard unsafe cshims_pte_load(pmd) == value, mayKeep(head, head.flags, head.flags, value) else {
-      unsafe Page(page).release(hold, count: count)
+      unsafe Page(page).releaseUnnoted(hold, count: count)
       return 0
     }
     for i in 0..<count { unsafe list[i] = Page(page + i) }
@@ -51,7 +51,7 @@ extension FastWalk {
       }
     }
     if unsafe machine.fails(at: .grab) { return 0 }
-    guard unsafe Page(page).tryAcquire(hold, count: run) else { return 0 }
+    guard unsafe Page(page).tryAcquireUnnoted(hold, count: run) else { return 0 }
     var kept = 0
     // A large folio that is held cannot be split: its order stands from here on.
     if unsafe Page(page).folioOrder == order {
@@ -64,7 +64,7 @@ extension FastWalk {
         kept += 1
       }
     }
-    unsafe Page(page).release(hold, count: run - kept)
+    unsafe Page(page).releaseUnnoted(hold, count: run - kept)
     return kept
   }
 

@@ -73,10 +73,7 @@ public func unpinUserPageRangeDirtyLock(_ page: Page, count: Int, dirty: Bool) -
     let next = unsafe Page(page.descriptor + i)
     let size = 1 << next.folioOrder
     let run = min(count - i, size - Int(next.frameNumber.rawValue) & (size - 1))
-    if !next.isZeroPage {
-      dropFolio(next, run, .pin, dirty: dirty)
-      released += run
-    }
+    if !next.isZeroPage, dropFolio(next, run, .pin, dirty: dirty) { released += run }
     i += run
   }
   account(machine, .pin, released, page)
@@ -93,8 +90,7 @@ public func unpinUserFolio(_ page: Page, count: Int) -> MemoryError? {
     count <= Int(CSHIMS_REF_MAX)
   else { return MemoryError(.invalid, .countOverflow, count) }
   guard page.isOwn, !page.isZeroPage, count > 0 else { return nil }
-  dropFolio(page, count, .pin, dirty: false)
-  account(page.machine, .pin, count, page)
+  if dropFolio(page, count, .pin, dirty: false) { account(page.machine, .pin, count, page) }
   return nil
 }
 
@@ -155,15 +151,20 @@ private func tell(_ hold: PageHold, _ released: Int, _ first: Page) {
 /// Drops one hold: the hot loop's turn, without the loop.
 @inline(__always)
 private func dropOne(_ page: Page, _ hold: PageHold) {
-  if !page.isOwn { return }
-  if page.flags & oddities(hold) != 0 {
+  if isUnusual(page) || page.flags & oddities(hold) != 0 {
     // The zero page counts no pins.
     if hold == .pin, page.isZeroPage { return }
-    dropFolio(page, 1, hold, dirty: false)
+    if !dropFolio(page, 1, hold, dirty: false) { return }
   } else {
     unsafe subtract(page.descriptor, hold)
   }
   account(page.machine, hold, 1, page)
+}
+
+/// Does the page's machine belong to another process, or note what is released?
+@inline(__always)
+private func isUnusual(_ page: Page) -> Bool {
+  unsafe cshims_membership_of(page.descriptor) != CSHIMS_MACHINE_OWN.rawValue
 }
 
 /// The flags of pages that are not simply one page with one count.
@@ -184,10 +185,12 @@ private func subtract(_ page: UnsafeMutablePointer<cshims_page>, _ hold: PageHol
   }
 }
 
-/// Drops `count` holds of one folio by one atomic.
-private func dropFolio(_ page: Page, _ count: Int, _ hold: PageHold, dirty: Bool) {
+/// Drops `count` holds of one folio by one atomic. False where they are not this
+/// process's.
+private func dropFolio(_ page: Page, _ count: Int, _ hold: PageHold, dirty: Bool) -> Bool {
+  guard page.isOwn else { return false }
   if dirty, !page.isDirty { page.markDirty() }
-  page.release(hold, count: count)
+  return page.releaseIfHeld(hold, count: count)
 }
 
 @inline(__always)
@@ -215,8 +218,8 @@ private func dropMany(
     }
     // One machine's pages are counted together.
     let machine = first.machine
-    if !machine.isOwn {
-      i &+= 1
+    if isUnusual(first) {
+      i &+= unsafe dropUnusual(list + i, count &- i, machine, hold, dirty: dirty)
       continue
     }
     var released = 0
@@ -234,13 +237,32 @@ private func dropMany(
         continue
       }
       let run = unsafe folioRun(list + i, count &- i)
-      dropFolio(page, run, hold, dirty: dirty)
-      released &+= run
+      if dropFolio(page, run, hold, dirty: dirty) { released &+= run }
       i &+= run
     }
     account(machine, hold, released, first)
   }
   return nil
+}
+
+/// Drops the slots of one machine that this process is not alone on. Returns how
+/// many there are.
+@inline(never)
+private func dropUnusual(
+  _ list: UnsafePointer<Page?>, _ count: Int, _ machine: Machine, _ hold: PageHold, dirty: Bool
+) -> Int {
+  var released = 0
+  var i = 0
+  while i < count {
+    if let page = unsafe list[i] {
+      guard page.machine == machine else { break }
+      let counts = !(hold == .pin && page.isZeroPage)
+      if counts, dropFolio(page, 1, hold, dirty: dirty) { released += 1 }
+    }
+    i += 1
+  }
+  if released > 0, let first = unsafe list[0] { account(machine, hold, released, first) }
+  return i
 }
 
 /// How many slots from the first on show pages of its folio.

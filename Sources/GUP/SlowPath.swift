@@ -291,11 +291,11 @@ struct SlowWalk {
       if unsafe mm.machine.header.fails(at: .grab) {
         return MemoryError(.outOfMemory, .injected, address)
       }
-      guard page.tryAcquire(hold) else {
+      guard page.tryAcquireUnnoted(hold) else {
         return MemoryError(.outOfMemory, .countOverflow, address)
       }
-      if count > 1, !page.tryAcquire(hold, count: count - 1) {
-        page.release(hold)
+      if count > 1, !page.tryAcquireUnnoted(hold, count: count - 1) {
+        page.releaseUnnoted(hold)
         return MemoryError(.badAddress, .countOverflow, address)
       }
       batch[batchCount] = PageRun(first: page, count: count)

@@ -285,10 +285,9 @@ struct BVecList: ~Copyable, @unchecked Sendable {
   /// A run lies in one folio: one atomic drops them all. No call of GUP's does
   /// that for references (folio_put_refs), so the accounts are kept here.
   private func dropReferences(_ page: Page, _ holds: Int) {
-    guard page.isOwn else { return }
     let machine = memory.machine
     let frame = page.frameNumber.rawValue
-    page.release(.reference, count: holds)
+    guard page.releaseIfHeld(.reference, count: holds) else { return }
     machine.count(CSHIMS_REFS_RELEASED, holds)
     unsafe machine.header.emit(.put, address: 0, frame: frame, pageCount: holds)
   }

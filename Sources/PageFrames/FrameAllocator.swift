@@ -110,7 +110,7 @@ extension Machine {
     guard frame >= Machine.reservedFrames, frame < frameCount, count > 0 else { return 0 }
     let limit = min(count, Int(frameCount - frame))
     let zone = unsafe zone
-    _ = unsafe cshims_lock_acquire(&zone.pointee.lock)
+    lockZone()
     let taken = takeRun(frame, limit)
     unsafe zone.pointee.freeFrames -= UInt64(taken)
     unsafe cshims_lock_release(&zone.pointee.lock)
@@ -143,7 +143,7 @@ extension Machine {
 
   private func take(order: Int, flags: UInt32) -> UInt64? {
     let zone = unsafe zone
-    _ = unsafe cshims_lock_acquire(&zone.pointee.lock)
+    lockZone()
     let frame = takeBlock(order)
     if frame != nil { unsafe zone.pointee.freeFrames -= 1 << UInt64(order) }
     unsafe cshims_lock_release(&zone.pointee.lock)
@@ -170,7 +170,7 @@ extension Machine {
   /// Takes exactly these frames, or none of them.
   private func takeWhole(_ frame: UInt64, _ count: Int) -> Bool {
     let zone = unsafe zone
-    _ = unsafe cshims_lock_acquire(&zone.pointee.lock)
+    lockZone()
     defer { unsafe cshims_lock_release(&zone.pointee.lock) }
     let taken = takeRun(frame, count)
     guard taken == count else {
@@ -270,7 +270,7 @@ extension Machine {
       }
     }
     let zone = unsafe zone
-    _ = unsafe cshims_lock_acquire(&zone.pointee.lock)
+    lockZone()
     insertRun(frame, count)
     unsafe zone.pointee.freeFrames += UInt64(count)
     unsafe cshims_lock_release(&zone.pointee.lock)
@@ -280,6 +280,14 @@ extension Machine {
     for i in 0..<count {
       unsafe cshims_page_reset_flags(page(frame + UInt64(i)).descriptor, CSHIMS_PAGE_STALE)
     }
+  }
+
+  /// Takes the zone lock. When its owner died (a process of a joinable machine),
+  /// the lists are made anew from the descriptors: a block's flags change after
+  /// its links when it is listed, and before anybody has it when it is taken, so
+  /// what says that it is free is free.
+  private func lockZone() {
+    if unsafe cshims_lock_acquire(&zone.pointee.lock) { relinkZone() }
   }
 
   // MARK: - Free lists, under the lock
@@ -412,6 +420,90 @@ extension Machine {
       if isFreeBlock(head, order) { return (head, order) }
     }
     return nil
+  }
+}
+
+// MARK: - After the death of a process
+
+extension Machine {
+  /// Calls `body` with each frame that may be allocated and was ever looked at.
+  func forEachSeenFrame(_ body: (UInt64) -> Void) {
+    body(0)
+    var frame = Machine.reservedFrames
+    while frame < frameCount {
+      if frame & 1023 == 0, isFresh(frame >> UInt64(Zone.maxOrder)) {
+        frame += 1024
+      } else {
+        body(frame)
+        frame += 1
+      }
+    }
+  }
+
+  private func forgetLists() {
+    for order in 0...Zone.maxOrder { unsafe zone.pointee.heads[order] = FrameRecord.none }
+  }
+
+  private var freshFrameCount: UInt64 {
+    var count: UInt64 = 0
+    for block in 0..<(frameCount >> UInt64(Zone.maxOrder)) where isFresh(block) { count += 1024 }
+    return count
+  }
+
+  /// Links the blocks that say that they are free. Under the zone lock.
+  private func relinkZone() {
+    forgetLists()
+    var free = freshFrameCount
+    var next: UInt64 = 0
+    forEachSeenFrame { frame in
+      let flags = page(frame).flags
+      guard frame >= next, flags & CSHIMS_PAGE_BUDDY != 0 else { return }
+      let order = Int((flags & CSHIMS_PAGE_ORDER_MASK) >> CSHIMS_PAGE_ORDER_SHIFT)
+      push(frame, order)
+      next = frame + 1 << UInt64(order)
+      free += 1 << UInt64(order)
+    }
+    unsafe zone.pointee.freeFrames = free
+  }
+
+  /// Makes the lists anew: `held` puts a frame that is held right and says how many
+  /// it and its folio are; nil is free. While nothing else moves.
+  func rebuildZone(_ held: (UInt64) -> Int?) {
+    lockZone()
+    forgetLists()
+    unsafe zone.pointee.freeFrames = freshFrameCount
+    var run: (start: UInt64, count: Int) = (0, 0)
+    var next: UInt64 = 0
+    func flush() {
+      guard run.count > 0 else { return }
+      insertRun(run.start, run.count)
+      unsafe zone.pointee.freeFrames += UInt64(run.count)
+      run.count = 0
+    }
+    forEachSeenFrame { frame in
+      // The zero page has no lists to go to, and the machine's own reference.
+      guard frame >= Machine.reservedFrames, frame >= next else { return }
+      if let count = held(frame) {
+        next = frame + UInt64(count)
+        return
+      }
+      makeFree(frame)
+      if run.count > 0, frame != run.start + UInt64(run.count) { flush() }
+      if run.count == 0 { run.start = frame }
+      run.count += 1
+      if run.count == 1024 { flush() }
+    }
+    flush()
+    unsafe cshims_lock_release(&zone.pointee.lock)
+  }
+
+  private func makeFree(_ frame: UInt64) {
+    let page = page(frame)
+    // What was free keeps what is known of its bytes.
+    let wasFree = page.isFree && page.flags & CSHIMS_PAGE_TAIL == 0
+    let stale = wasFree ? page.flags & CSHIMS_PAGE_STALE : CSHIMS_PAGE_STALE
+    unsafe cshims_page_reset_flags(page.descriptor, stale)
+    unsafe cshims_page_restore(page.descriptor, CSHIMS_REF_FREE, 0, 0)
   }
 }
 

@@ -24,7 +24,7 @@ public struct Machine: @unchecked Sendable {
   /// Does the machine belong to this process? In a copy of the process that made
   /// it (fork(2), a bare clone(2)) it does not.
   @inlinable
-  public var isOwn: Bool { unsafe cshims_membership_of(header) != CSHIMS_MACHINE_FOREIGN }
+  public var isOwn: Bool { unsafe cshims_membership_of(header) != CSHIMS_MACHINE_FOREIGN.rawValue }
 
   /// ESRCH, naming the process that made the machine.
   package var otherProcess: MemoryError {

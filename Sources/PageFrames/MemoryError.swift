@@ -115,6 +115,10 @@ public struct MemoryError: Error, Equatable, Sendable {
     case countOverflow
     case exited
     case otherProcess
+    case notJoinable
+    case joinedAlready
+    case copyMissing
+    case copyFailed
     case inUse
     case unsupportedKind
     case otherMachine
@@ -169,6 +173,7 @@ public struct MemoryError: Error, Equatable, Sendable {
     case forkedAddresses
     case notAdopted
     case adoptedMemory
+    case joinableMachine
     case adoptionLost
     case pinned
 
@@ -215,6 +220,10 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .poisonedPage: "page is poisoned"
       case .countOverflow: "reference count is not positive or would overflow"
       case .exited: "address space has exited"
+      case .notJoinable: "machine was not made joinable"
+      case .joinedAlready: "belongs to this process already"
+      case .copyMissing: "no copy was made for this process, or it has joined by it (owner's id)"
+      case .copyFailed: "the copy for this process could not be made (errno)"
       case .otherProcess: "belongs to another process (its id), which this one is a copy of"
       case .inUse: "still in use"
       case .unsupportedKind: "this kind of iterator cannot be extracted"
@@ -264,6 +273,7 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .hugePageMemory: "memory has huge pages"
       case .forkedAddresses: "a forked address space's addresses are not the program's"
       case .notAdopted: "nothing adopted there, or it was released"
+      case .joinableMachine: "a joinable machine adopts no memory"
       case .adoptedMemory: "adopted memory stays where the program has it"
       case .adoptionLost: "the program has unmapped adopted memory"
       case .pinned: "page is pinned"

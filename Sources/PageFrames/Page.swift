@@ -23,7 +23,9 @@ public struct Page: @unchecked Sendable {
 
   /// Does the page's machine belong to this process?
   @inlinable
-  public var isOwn: Bool { unsafe cshims_membership_of(descriptor) != CSHIMS_MACHINE_FOREIGN }
+  public var isOwn: Bool {
+    unsafe cshims_membership_of(descriptor) != CSHIMS_MACHINE_FOREIGN.rawValue
+  }
 
   /// The frame's number (page_to_pfn).
   @inlinable

@@ -30,7 +30,22 @@ extension Page {
   /// succeed and count nothing. Does not bump the machine's counters: the caller
   /// does, once a batch.
   public func tryAcquire(_ hold: PageHold, count: Int = 1) -> Bool {
-    guard count > 0, isOwn else { return false }
+    switch membership {
+    case CSHIMS_MACHINE_FOREIGN: return false
+    case CSHIMS_MACHINE_OWN: return tryAcquireUnnoted(hold, count: count)
+    default:
+      machine.enterGate()
+      defer { machine.leaveGate() }
+      guard tryAcquireUnnoted(hold, count: count) else { return false }
+      note(hold, count)
+      return true
+    }
+  }
+
+  /// The same for what is noted elsewhere, or is no process's: mappings, page
+  /// caches, a call of GUP's that notes its pages together.
+  package func tryAcquireUnnoted(_ hold: PageHold, count: Int = 1) -> Bool {
+    guard count > 0 else { return false }
     if hold == .pin, isZeroPage { return true }
     // Many are added in parts far smaller than the distance from the free
     // sentinel to the counts of held pages, so that several threads that meet a
@@ -40,7 +55,7 @@ extension Page {
     while taken < count {
       let n = min(part, count - taken)
       guard tryAcquirePart(hold, UInt32(n)) else {
-        release(hold, count: taken)
+        releaseUnnoted(hold, count: taken)
         return false
       }
       taken += n
@@ -79,8 +94,29 @@ extension Page {
   /// dropping what is not held stops the program with the frame and its state.
   /// In a process that the machine does not belong to it does nothing: the holds
   /// are those of the process that took them.
-  public func release(_ hold: PageHold, count: Int = 1) {
-    guard count > 0, isOwn else { return }
+  /// On a joinable machine a process that has joined can only drop what it has
+  /// taken itself: what it has copies of was its parent's.
+  public func release(_ hold: PageHold, count: Int = 1) { _ = releaseIfHeld(hold, count: count) }
+
+  /// The same, saying whether it did.
+  package func releaseIfHeld(_ hold: PageHold, count: Int = 1) -> Bool {
+    switch membership {
+    case CSHIMS_MACHINE_FOREIGN: return false
+    case CSHIMS_MACHINE_OWN: break
+    default:
+      machine.enterGate()
+      defer { machine.leaveGate() }
+      guard forget(hold, count) else { return false }
+      releaseUnnoted(hold, count: count)
+      return true
+    }
+    releaseUnnoted(hold, count: count)
+    return true
+  }
+
+  /// The same for what was taken unnoted.
+  package func releaseUnnoted(_ hold: PageHold, count: Int = 1) {
+    guard count > 0 else { return }
     if hold == .pin, isZeroPage { return }
     let call: StaticString = hold == .pin ? "unpin_user_page" : "put_page"
     let head = folioHead
@@ -100,9 +136,41 @@ extension Page {
 
   /// Drops a reference and counts it (put_page).
   public func put() {
-    guard isOwn else { return }
-    machine.count(CSHIMS_REFS_RELEASED, 1)
-    release(.reference)
+    let machine = machine
+    if releaseIfHeld(.reference) { machine.count(CSHIMS_REFS_RELEASED, 1) }
+  }
+
+  // MARK: - Notes of a joinable machine's processes
+
+  private var membership: cshims_membership {
+    let value = unsafe cshims_membership_of(descriptor)
+    return value < CSHIMS_MACHINE_NOTED.rawValue
+      ? cshims_membership(value) : CSHIMS_MACHINE_NOTED
+  }
+
+  /// Notes that this process has taken holds, on a joinable machine. In the gate.
+  package func note(_ hold: PageHold, _ count: Int) {
+    let machine = machine
+    guard machine.isJoinable, !(hold == .pin && isZeroPage) else { return }
+    unsafe cshims_note_add(machine.note(folioHead.frame, hold), UInt32(count))
+  }
+
+  /// Takes a note back. False when this process has not taken so much; for the
+  /// process that made the machine that is an error that stops it, since no copy
+  /// of another's holds can have come to it. In the gate.
+  private func forget(_ hold: PageHold, _ count: Int) -> Bool {
+    guard count > 0, !(hold == .pin && isZeroPage) else { return true }
+    let head = folioHead
+    if count <= Int(UInt32.max),
+      unsafe cshims_note_drop(machine.note(head.frame, hold), UInt32(count))
+    {
+      return true
+    }
+    if machine.isFounded {
+      head.diesOf(
+        hold == .pin ? "unpin_user_page" : "put_page", unsafe cshims_page_ref_load(head.descriptor))
+    }
+    return false
   }
 
   // MARK: - On a folio's head

@@ -79,20 +79,28 @@ public final class PhysicalMemory: @unchecked Sendable {
   ///   - trapTier: how native loads and stores are caught; the best by default.
   ///   - hostMappingBudget: the most host mappings one view may have; a quarter
   ///     of vm.max_map_count by default, never below 64.
-  /// - Throws: EINVAL for a capacity out of range, ENOMEM when the host has no
-  ///   address space or memory for it.
+  ///   - joinable: may children made by fork(2) join (docs/fork.md)? Each fork(2)
+  ///     then copies the machine's address spaces for the child, and every get,
+  ///     pin and release is noted, which costs another atomic a page.
+  /// - Throws: EINVAL for a capacity out of range, and for a joinable machine
+  ///   without a trap, whose views nothing would open again after a fork(2);
+  ///   ENOMEM when the host has no address space or memory for it.
   /// - Complexity: O(1); the memory behind it stays untouched.
   public init(
     capacity: ByteCount = .gibibytes(64),
     trapTier: TrapTier = .best,
-    hostMappingBudget: Int? = nil
+    hostMappingBudget: Int? = nil,
+    joinable: Bool = false
   ) throws(MemoryError) {
     guard capacity.rawValue > 0, capacity.rawValue & 4095 == 0,
       capacity <= PhysicalMemory.maximumCapacity
     else { throw MemoryError(.invalid, .capacityInvalid, capacity.rawValue) }
+    guard !joinable || trapTier != .none else {
+      throw MemoryError(.invalid, .trapUnavailable, Int(ErrorNumber.invalid.rawValue))
+    }
 
     let frames = Machine.reservedFrames + UInt64(capacity.rawValue >> 12)
-    let layout = MetadataLayout(frames: frames)
+    let layout = MetadataLayout(frames: frames, joinable: joinable)
     let machine = try PhysicalMemory.build(frames: frames, layout)
     self.machine = machine
     self.trapTier = trapTier
@@ -101,7 +109,8 @@ public final class PhysicalMemory: @unchecked Sendable {
     self.hostMappingBudget = max(64, hostMappingBudget ?? PhysicalMemory.defaultBudget())
     unsafe self.trapLock = layout.trapLock(UnsafeMutableRawPointer(machine.header))
     unsafe self.trap = nil
-    unsafe cshims_membership_set(machine.header, CSHIMS_MACHINE_OWN)
+    let membership = joinable ? CSHIMS_MACHINE_NOTED : CSHIMS_MACHINE_OWN
+    unsafe cshims_membership_set(machine.header, membership.rawValue)
     unsafe cshims_keep_empty(UInt64(UInt(bitPattern: machine.header.pointee.window)), windowLength)
   }
 
@@ -109,7 +118,8 @@ public final class PhysicalMemory: @unchecked Sendable {
     // In a copy of the process the rest is the original's.
     guard machine.isOwn else { return }
     unsafe cshims_keep_empty_no_more(UInt64(UInt(bitPattern: machine.header.pointee.window)))
-    unsafe cshims_membership_set(machine.header, CSHIMS_MACHINE_FOREIGN)
+    if machine.isJoinable { unsafe cshims_reaper_stop(machine.header) }
+    unsafe cshims_membership_set(machine.header, CSHIMS_MACHINE_FOREIGN.rawValue)
     if let trap = unsafe trap { unsafe cshims_trap_close(trap) }
     unsafe PhysicalMemory.tearDown(
       window: UnsafeMutableRawPointer(machine.header.pointee.window), windowLength,
@@ -144,6 +154,7 @@ public final class PhysicalMemory: @unchecked Sendable {
       if error == 0 { error = machine.initialiseSpans() }
       if error == 0 { error = machine.initialiseMappings() }
       if error == 0 { error = unsafe cshims_lock_init(&machine.addressSpaces.pointee.lock) }
+      if error == 0, machine.isJoinable { error = machine.initialiseMembers() }
       if error == 0 { return machine }
     }
     unsafe tearDown(
@@ -178,14 +189,17 @@ private struct MetadataLayout {
   let trap: Int
   let mappings: Int
   let addressSpaces: Int
+  let members: Int
   let fresh: Int
   let pages: Int
   let records: Int
   let arena: Int
   let arenaLength: Int
+  /// What each process holds; nil for a machine that none may join.
+  let notes: Int?
   let length: UInt64
 
-  init(frames: UInt64) {
+  init(frames: UInt64, joinable: Bool) {
     let page = 4096
     func aligned(_ n: Int) -> Int { (n + page - 1) & ~(page - 1) }
     zone = unsafe aligned(MemoryLayout<cshims_machine>.size)
@@ -193,13 +207,16 @@ private struct MetadataLayout {
     trap = spans + page / 2
     mappings = spans + page / 4
     addressSpaces = spans + page / 4 * 3
-    fresh = zone + 2 * page
+    members = zone + 2 * page
+    fresh = zone + 4 * page
     pages = fresh + aligned(Int(frames >> 13) + 8)
     records = pages + aligned(Int(frames) * MemoryLayout<cshims_page>.stride)
     arena = records + aligned(Int(frames) * MemoryLayout<FrameRecord>.stride)
     // Sparse: room for the tables of many address spaces that map everything.
     arenaLength = aligned(max(1 << 30, Int(frames) << 8))
-    length = UInt64(arena + arenaLength)
+    notes = joinable ? arena + arenaLength : nil
+    let noteBytes = joinable ? aligned(Int(CSHIMS_MEMBERS) * Int(frames) * 8) : 0
+    length = UInt64(arena + arenaLength + noteBytes)
   }
 
   func trapLock(_ base: UnsafeMutableRawPointer) -> UnsafeMutablePointer<cshims_lock> {
@@ -228,6 +245,11 @@ extension PhysicalMemory {
     unsafe header.pointee.mappings = metadata + layout.mappings
     unsafe header.pointee.address_spaces = metadata + layout.addressSpaces
     unsafe header.pointee.arena = metadata + layout.arena
+    if let notes = layout.notes {
+      unsafe header.pointee.members = (metadata + layout.members).assumingMemoryBound(
+        to: cshims_members.self)
+      unsafe header.pointee.notes = OpaquePointer(metadata + notes)
+    }
     unsafe _ = Arena.create(
       at: metadata + layout.arena, byteCount: layout.arenaLength, machine: header)
     let machine = unsafe Machine(header)
@@ -275,6 +297,8 @@ extension PhysicalMemory {
   /// (alloc_pages). Dropped by `put()`.
   public func allocatePage(order: Int = 0) throws(MemoryError) -> Page {
     try checkOwn()
+    machine.enterGate()
+    defer { machine.leaveGate() }
     guard order >= 0, order <= Zone.maxOrder else {
       throw MemoryError(.invalid, .orderInvalid, order)
     }
@@ -284,9 +308,10 @@ extension PhysicalMemory {
     let page = machine.page(frame)
     let error = machine.zero(frame: frame, count: 1 << order)
     guard error == 0 else {
-      page.release(.reference)
+      page.releaseUnnoted(.reference)
       throw MemoryError.host(error)
     }
+    page.note(.reference, 1)
     machine.count(CSHIMS_REFS_ACQUIRED, 1)
     return page
   }

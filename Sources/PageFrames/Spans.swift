@@ -14,11 +14,20 @@ internal import CShims
 struct Spans: ~Copyable {
   var lock: cshims_lock
   var free: ExtentMap
+  /// A process died while it changed the map: nothing is handed out or taken
+  /// back until it is made anew.
+  var isBroken = false
 }
 
 extension Machine {
   private var spans: UnsafeMutablePointer<Spans> {
     unsafe header.pointee.spans.assumingMemoryBound(to: Spans.self)
+  }
+
+  /// Takes the span lock; false when the map cannot be used.
+  private func acquireSpans() -> Bool {
+    if unsafe cshims_lock_acquire(&spans.pointee.lock) { unsafe spans.pointee.isBroken = true }
+    return unsafe !spans.pointee.isBroken
   }
 
   /// Returns 0 or an errno.
@@ -42,8 +51,9 @@ extension Machine {
     count: Int, preferred: UInt64? = nil, page: UInt64 = 0, forFolios: Bool = false
   ) -> UInt64? {
     let spans = unsafe spans
-    _ = unsafe cshims_lock_acquire(&spans.pointee.lock)
+    let isUsable = acquireSpans()
     defer { unsafe cshims_lock_release(&spans.pointee.lock) }
+    guard isUsable else { return nil }
     let length = UInt64(count)
     let aligned = forFolios || count >= 512
     if let preferred, !aligned || (preferred ^ page) & 511 == 0,
@@ -68,10 +78,28 @@ extension Machine {
   /// once), they stay reserved, which costs contiguity only.
   package func releaseSpan(_ start: UInt64, count: Int) {
     let spans = unsafe spans
-    _ = unsafe cshims_lock_acquire(&spans.pointee.lock)
+    let isUsable = acquireSpans()
     let length = UInt64(count)
-    if unsafe !spans.pointee.free.release(start: start, length: length) {
+    if isUsable, unsafe !spans.pointee.free.release(start: start, length: length) {
       _ = unsafe spans.pointee.free.release(start: start, length: length)
+    }
+    unsafe cshims_lock_release(&spans.pointee.lock)
+  }
+
+  /// Makes the map anew: `body` claims what the living use, all else is free.
+  package func rebuildSpans(_ body: ((UInt64, Int) -> Void) -> Void) {
+    let spans = unsafe spans
+    if acquireSpans() {
+      unsafe spans.pointee.free.removeAll()
+    } else {
+      // Its nodes may be linked anyhow: they stay the arena's, unused.
+      unsafe spans.pointee.free = ExtentMap(arena: arena)
+    }
+    unsafe spans.pointee.isBroken = false
+    _ = unsafe spans.pointee.free.release(
+      start: Machine.reservedFrames, length: frameCount - Machine.reservedFrames)
+    body { start, count in
+      _ = unsafe spans.pointee.free.allocate(at: start, length: UInt64(count))
     }
     unsafe cshims_lock_release(&spans.pointee.lock)
   }

@@ -30,6 +30,7 @@ public final class VirtualMapping: @unchecked Sendable {
   public let pageCount: PageCount
   /// The bytes, consecutive. Valid as long as the mapping.
   public let bytes: UnsafeMutableRawBufferPointer
+  private let owner = cshims_process_identity()
 
   /// Maps pages in the order of the list; one may stand in it several times.
   ///
@@ -67,7 +68,8 @@ public final class VirtualMapping: @unchecked Sendable {
   }
 
   deinit {
-    guard memory.machine.isOwn else { return }
+    // In a copy of the process, one that has joined included, it is the original's.
+    guard cshims_process_is(owner) else { return }
     let base = unsafe UInt64(UInt(bitPattern: bytes.baseAddress))
     _ = unsafe cshims_unmap(base, UInt64(bytes.count))
     memory.machine.removeMapping(base)
@@ -119,9 +121,32 @@ extension Machine {
     }
     unsafe _ = cshims_lock_acquire(&mappings.pointee.lock)
     defer { unsafe cshims_lock_release(&mappings.pointee.lock) }
-    guard let node = unsafe mappings.pointee.tree.find(containing: address) else { return nil }
-    let index = unsafe Int((address - node.pointee.start) >> 12)
+    guard let node = unsafe mappings.pointee.tree.find(containing: key(address))
+    else { return nil }
+    let index = unsafe Int((key(address) - node.pointee.start) >> 12)
     return unsafe page(node.pointee.payload.frames[index])
+  }
+
+  /// Two processes of a joinable machine may map at one address.
+  private func key(_ address: UInt64) -> UInt64 {
+    isJoinable ? UInt64(slot) << 48 | address : address
+  }
+
+  /// Forgets what a dead process mapped; its references go by its notes.
+  package func removeMappings(ofSlot slot: Int) {
+    // A tree that somebody died changing is left alone.
+    guard unsafe !cshims_lock_acquire(&mappings.pointee.lock) else {
+      return unsafe cshims_lock_release(&mappings.pointee.lock)
+    }
+    while let node = unsafe mappings.pointee.tree.first(atOrAfter: UInt64(slot) << 48),
+      unsafe node.pointee.start >> 48 == UInt64(slot)
+    {
+      let pages = unsafe Int(node.pointee.length >> 12)
+      unsafe arena.free(
+        UnsafeMutableRawPointer(node.pointee.payload.frames), byteCount: pages * 8)
+      unsafe mappings.pointee.tree.remove(node)
+    }
+    unsafe cshims_lock_release(&mappings.pointee.lock)
   }
 
   func addMapping(_ base: UInt64, _ pages: [Page]) throws(MemoryError) {
@@ -134,7 +159,7 @@ extension Machine {
     unsafe _ = cshims_lock_acquire(&mappings.pointee.lock)
     let record = unsafe MappingRecord(frames: frames)
     let node = unsafe try? mappings.pointee.tree.insert(
-      base, base + UInt64(pages.count) << 12, record)
+      key(base), key(base) + UInt64(pages.count) << 12, record)
     unsafe cshims_lock_release(&mappings.pointee.lock)
     if unsafe node == nil {
       unsafe arena.free(memory, byteCount: size)
@@ -145,7 +170,7 @@ extension Machine {
   /// Forgets a mapping and drops its pages' references.
   func removeMapping(_ base: UInt64) {
     unsafe _ = cshims_lock_acquire(&mappings.pointee.lock)
-    let node = unsafe mappings.pointee.tree.find(containing: base)
+    let node = unsafe mappings.pointee.tree.find(containing: key(base))
     let frames = unsafe node?.pointee.payload.frames
     let count = unsafe Int((node?.pointee.length ?? 0) >> 12)
     if let node = unsafe node { unsafe mappings.pointee.tree.remove(node) }

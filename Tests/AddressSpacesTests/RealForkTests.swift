@@ -49,6 +49,34 @@ struct RealForkTests {
     arguments: TrapTier.all)
   func ownMachine(tier: TrapTier) throws { try expectDone("ownMachine", tier) }
 
+  @Test(
+    "9, D.1, D.2: a child that joins reads the bytes of the fork, and neither sees the other's private stores",
+    arguments: TrapTier.testable)
+  func bytes(tier: TrapTier) throws { try expectDone("bytes", tier) }
+
+  @Test("9: what cannot be joined, and why", arguments: TrapTier.testable)
+  func refusals(tier: TrapTier) throws { try expectDone("refusals", tier) }
+
+  @Test(
+    "9: a child that is killed, exits, calls exec(2) or never joins leaves the parent's counts exact",
+    arguments: TrapTier.testable)
+  func deadChildren(tier: TrapTier) throws { try expectDone("deadChildren", tier) }
+
+  @Test(
+    "9: the process that made the machine is killed while it holds pins; its child goes on",
+    arguments: TrapTier.testable)
+  func deadFounder(tier: TrapTier) throws { try expectDone("deadFounder", tier) }
+
+  @Test(
+    "9: four generations fork and join, pin, and end in every order",
+    arguments: TrapTier.testable)
+  func generations(tier: TrapTier) throws { try expectDone("generations", tier) }
+
+  @Test(
+    "9: 40 children killed at random while both sides fault, fork and pin leave every frame free",
+    arguments: TrapTier.testable)
+  func kills(tier: TrapTier) throws { try expectDone("kills", tier) }
+
   private func expectDone(_ scenario: String, _ tier: TrapTier) throws {
     let run = try runHelper(scenario, tier, of: "fork-helper")
     #expect(run.isDone, "\(run)")

@@ -15,6 +15,7 @@ import TestSupport
 
 enum Scenario: String, CaseIterable {
   case touches, noReuse, sharedMemory, calls, releases, ends, storm, ownMachine
+  case bytes, refusals, deadChildren, deadFounder, generations, kills
 
   func run(_ tier: TrapTier) throws {
     switch self {
@@ -26,6 +27,12 @@ enum Scenario: String, CaseIterable {
     case .ends: try Alone.ends(tier)
     case .storm: try Alone.storm(tier)
     case .ownMachine: try Alone.ownMachine(tier)
+    case .bytes: try Joined.bytes(tier)
+    case .refusals: try Joined.refusals(tier)
+    case .deadChildren: try Joined.deadChildren(tier)
+    case .deadFounder: try Joined.deadFounder(tier)
+    case .generations: try Joined.generations(tier)
+    case .kills: try Joined.kills(tier)
     }
   }
 }
