@@ -30,6 +30,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static cshims_fork_hook hooks[HOOKS];
 static _Atomic(uint32_t) hook_count;
+/// How many there were when this thread began its fork(2): one that another
+/// thread adds meanwhile is not run half.
+static _Thread_local uint32_t prepared;
 
 static struct {
   _Atomic(uint64_t) start;
@@ -128,14 +131,14 @@ int cshims_fork_hook_add(cshims_fork_hook hook) {
 }
 
 static void before_fork(void) {
-  for (uint32_t i = atomic_load(&hook_count); i-- != 0;) {
+  prepared = atomic_load(&hook_count);
+  for (uint32_t i = prepared; i-- != 0;) {
     if (hooks[i].prepare != NULL) hooks[i].prepare();
   }
 }
 
 static void after_fork_in_parent(void) {
-  uint32_t count = atomic_load(&hook_count);
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < prepared; i++) {
     if (hooks[i].parent != NULL) hooks[i].parent();
   }
 }
@@ -150,8 +153,7 @@ static void after_fork_in_child(void) {
     }
   }
   empty_stretches();
-  uint32_t count = atomic_load(&hook_count);
-  for (uint32_t i = 0; i < count; i++) {
+  for (uint32_t i = 0; i < prepared; i++) {
     if (hooks[i].child != NULL) hooks[i].child();
   }
 }

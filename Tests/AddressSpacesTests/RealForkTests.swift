@@ -73,6 +73,11 @@ struct RealForkTests {
   func generations(tier: TrapTier) throws { try expectDone("generations", tier) }
 
   @Test(
+    "9: four threads fork at once on two machines, and each child joins both",
+    arguments: TrapTier.testable)
+  func crowd(tier: TrapTier) throws { try expectDone("crowd", tier) }
+
+  @Test(
     "9: 40 children killed at random while both sides fault, fork and pin leave every frame free",
     arguments: TrapTier.testable)
   func kills(tier: TrapTier) throws { try expectDone("kills", tier) }

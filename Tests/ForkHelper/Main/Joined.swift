@@ -388,6 +388,37 @@ enum Joined {
     }
   }
 
+  /// Four threads fork at once, again and again; two machines, both joined.
+  static func crowd(_ tier: TrapTier) throws {
+    try withJoinable(tier) { first in
+      try withJoinable(tier) { second in
+        let spaces = try [AddressSpace(memory: first), AddressSpace(memory: second)]
+        let starts = try spaces.map { try $0.map(length: .pages(64)) }
+        for k in 0..<2 {
+          for i in 0..<64 { spaces[k].store(UInt8(k + 1), at: starts[k] + .pages(i)) }
+        }
+        onThreads(4) { number in
+          for round in 0..<8 {
+            let status = inChild {
+              for k in [round % 2, 1 - round % 2] {
+                let own = try spaces[k].joinAfterFork()
+                check(own.load(starts[k] + .pages(number)) == UInt8(k + 1))
+                own.store(9, at: starts[k] + .pages(round))
+                var pages = try PageBuffer(capacity: 64)
+                _ = try own.pinUserPagesFast(starts[k], count: 64, flags: .write, into: &pages)
+                if round % 3 > 0 { unpinUserPages(&pages) }
+                if round % 3 > 1 { own.exit() }
+              }
+            }
+            expectWell(status)
+            for k in 0..<2 { check(spaces[k].load(starts[k] + .pages(round)) == UInt8(k + 1)) }
+          }
+        }
+        for k in 0..<2 { spaces[k].exit() }
+      }
+    }
+  }
+
   /// Children with threads that fault, fork, pin and unpin are killed at random
   /// moments, while the parent's threads do the same.
   static func kills(_ tier: TrapTier) throws {

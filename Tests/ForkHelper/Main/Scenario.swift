@@ -15,7 +15,7 @@ import TestSupport
 
 enum Scenario: String, CaseIterable {
   case touches, noReuse, sharedMemory, calls, releases, ends, storm, ownMachine
-  case bytes, refusals, deadChildren, deadFounder, generations, kills
+  case bytes, refusals, deadChildren, deadFounder, generations, crowd, kills
 
   func run(_ tier: TrapTier) throws {
     switch self {
@@ -32,6 +32,7 @@ enum Scenario: String, CaseIterable {
     case .deadChildren: try Joined.deadChildren(tier)
     case .deadFounder: try Joined.deadFounder(tier)
     case .generations: try Joined.generations(tier)
+    case .crowd: try Joined.crowd(tier)
     case .kills: try Joined.kills(tier)
     }
   }
