@@ -70,6 +70,7 @@ extension MM {
 
   /// The same under the list lock.
   func migrateListed(_ address: UInt64, to goal: MigrationGoal) -> MigrationOutcome {
+    if unsafe leaf(at: address) != nil { return .unmovable }
     guard let entry = unsafe entry(at: address), let area = unsafe area(containing: address)
     else { return .nothingToDo }
     let value = unsafe cshims_pte_load(entry)

@@ -191,7 +191,10 @@ struct Call {
       let outcome = mm.hasExited ? .nothingToDo : mm.migrate(at: address, to: .unmovable)
       mm.unlock()
       switch outcome {
-      case .moved, .nothingToDo: break
+      // A page that went away meanwhile is taken anew, but not for ever.
+      case .moved: break
+      case .nothingToDo:
+        if isLast { stop = stop ?? MemoryError(.outOfMemory, .movablePage, address) }
       case .noFrame: stop = stop ?? MemoryError(.outOfMemory, .framesExhausted, address)
       case .pinned, .referenced, .unreachable, .dirty, .unmovable:
         // Who holds it may let go of it soon.
