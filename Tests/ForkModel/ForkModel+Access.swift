@@ -16,42 +16,78 @@ extension ForkModel {
   mutating func fault(_ space: Int, _ page: Int, _ wanted: Wanted) -> Bool {
     guard let mapped = mapped(space, page) else { return false }
     let mayWrite = wanted == .write && mapped.access == .readWrite
-    guard let entry = mapped.entry else {
-      return faultAbsent(space, page, mapped, wanted)
+    if wanted == .write, !mapped.isShared, mapped.entry.map({ $0.frame.kind == .zero }) ?? true,
+      bringInFolio(space, page, mapped)
+    {
+      return true
     }
-    if wanted == .read || entry.isWritable { return true }
-    let frame = entry.frame
+    guard let found = mapped.entry else { return faultAbsent(space, page, mapped, wanted) }
+    if wanted == .read || found.isWritable { return true }
+    if found.isLeaf, faultLeaf(space, page, found, wanted, mayWrite: mayWrite) { return true }
+    let frame = found.frame
     switch frame.kind {
     case .shared:
       if mayWrite { setEntry(space, page, Entry(frame: frame, isWritable: true)) }
       return true
-    case .anonymous where frame.isExclusive || frame.references == 1:
-      if !frame.isExclusive { note(.reused) }
-      frame.isExclusive = true
+    case .anonymous where frame.isMarkedExclusive || isOnlyHeldHere(space, page, frame):
+      if !frame.isMarkedExclusive { note(frame.folio.order > 0 ? .reusedInFolio : .reused) }
+      frame.isMarkedExclusive = true
       if wanted == .write { setEntry(space, page, Entry(frame: frame, isWritable: mayWrite)) }
       return true
     case .anonymous, .zero:
-      guard let copy = makeFrame(.anonymous, words: frame.words) else { return false }
-      copy.maps = 1
+      guard let copy = makePrivateFrame(words: frame.words) else { return false }
       note(
         frame.kind == .zero ? .zeroReplaced : wanted == .write ? .copiedForStore : .copiedForPin)
+      if frame.folio.order > 0 { note(.copiedOutOfFolio) }
       clearEntry(space, page)
       setEntry(space, page, Entry(frame: copy, isWritable: mayWrite))
       return true
     }
   }
 
+  /// Makes a leaf this process's own if nobody else holds it; else the small
+  /// entries that replace it decide, and the answer is false.
+  private mutating func faultLeaf(
+    _ space: Int, _ page: Int, _ found: Entry, _ wanted: Wanted, mayWrite: Bool
+  ) -> Bool {
+    let folio = found.frame.folio
+    if !folio.isLeafExclusive {
+      guard folio.references == 1 else {
+        splitLeaf(space, page)
+        return false
+      }
+      folio.isLeafExclusive = true
+      note(.reused)
+    }
+    guard wanted == .write else { return true }
+    let start = window.leafStart(page)
+    for page in start..<(start + Window.leafPages) {
+      guard var entry = entry(space, page) else { continue }
+      entry.isWritable = mayWrite
+      setEntry(space, page, entry)
+    }
+    return true
+  }
+
+  /// Row 2 of D.3, and for large folios row 3.
+  private func isOnlyHeldHere(_ space: Int, _ page: Int, _ frame: Frame) -> Bool {
+    if frame.folio.order == 0 { return frame.references == 1 }
+    return reusesLargeFolios
+      && mappingsInPlace(space, page, frame).count == frame.references
+  }
+
   private mutating func faultAbsent(
     _ space: Int, _ page: Int, _ mapped: MappedPage, _ wanted: Wanted
   ) -> Bool {
     if let object = mapped.object {
-      guard let frame = object.frames[page] ?? makeFrame(.shared) else { return false }
-      object.frames[page] = frame
+      let index = mapped.objectPage
+      guard let frame = object.frames[index] ?? makeFrame(.shared) else { return false }
+      object.frames[index] = frame
       frame.maps += 1
+      frame.folio.maps += 1
       setEntry(space, page, Entry(frame: frame, isWritable: mapped.access == .readWrite))
     } else if wanted == .write {
-      guard let frame = makeFrame(.anonymous) else { return false }
-      frame.maps = 1
+      guard let frame = makePrivateFrame() else { return false }
       setEntry(space, page, Entry(frame: frame, isWritable: mapped.access == .readWrite))
     } else {
       setEntry(space, page, Entry(frame: zeroFrame, isWritable: false))
@@ -89,10 +125,7 @@ extension ForkModel {
 
   // MARK: - Acquiring
 
-  mutating func acquire(_ hold: Int, _ place: Place, _ how: Acquisition) -> Outcome? {
-    // A long pin for reading shows a run the zero page before it finds no frames
-    // to replace it by: how far that reached is not this model's business.
-    if how.isLong, !how.writes, freeFrames < place.pages.count { return nil }
+  mutating func acquire(_ hold: Int, _ place: Place, _ how: Acquisition) -> Outcome {
     if how.pins { processes[place.space]?.hasPinned = true }
     var frames: [Frame] = []
     var refusal: Outcome.Refusal?
@@ -101,15 +134,15 @@ extension ForkModel {
       walks = walks && walkTakes(place.space, page, how)
       if !walks {
         if how.path == .fastOnly { break }
-        refusal = prepare(place.space, page, how)
+        refusal = prepare(place.space, page, place.pages.upperBound, how)
         if refusal != nil { break }
       }
       guard let frame = entry(place.space, page)?.frame else { break }
       frames.append(frame)
       if !how.pins {
-        frame.gets += 1
+        frame.folio.gets += 1
       } else if frame.kind != .zero {
-        frame.pins += 1
+        frame.folio.pins += 1
       }
     }
     if !frames.isEmpty, frames.count < place.pages.count { note(.shortAcquisition) }
@@ -129,16 +162,25 @@ extension ForkModel {
     return entry.frame.kind == .anonymous ? entry.frame.isExclusive : !how.isLong
   }
 
-  /// What the slow path does before it takes a page (C.5).
+  /// What the slow path does before it takes a page (C.5). Whatever follows in the
+  /// area and needs the same fault gets it at once, before anything is taken.
   private mutating func prepare(
-    _ space: Int, _ page: Int, _ how: Acquisition
+    _ space: Int, _ page: Int, _ end: Int, _ how: Acquisition
   ) -> Outcome.Refusal? {
     guard let mapped = mapped(space, page),
       how.writes ? mapped.access == .readWrite : mapped.access != .none
     else { return .badAddress }
     while let wanted = needed(space, page, how) {
       guard how.mayFault else { return .badAddress }
+      let stop = min(end, findings.area(space, page).upperBound)
+      var run = [page]
+      while run[0] + run.count < stop, needed(space, run[0] + run.count, how) == wanted {
+        run.append(run[0] + run.count)
+      }
       guard fault(space, page, wanted) else { return .outOfMemory }
+      for page in run.dropFirst() {
+        guard fault(space, page, wanted) else { break }
+      }
     }
     return nil
   }

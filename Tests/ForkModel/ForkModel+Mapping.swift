@@ -3,40 +3,63 @@
 //===----------------------------------------------------------------------===//
 
 extension ForkModel {
-  mutating func map(_ place: Place, _ access: Access, _ shared: Bool) -> Outcome {
+  mutating func map(
+    _ place: Place, _ access: Access, _ shared: Bool, _ folios: FolioWish
+  ) -> Outcome {
+    if shared, folios != .base { return Outcome(refusal: .invalid) }
+    unmap(place)
     let object = shared ? SharedObject() : nil
+    object?.users = place.pages.count
     for page in place.pages {
-      unmap(place.space, page)
-      object?.users += 1
-      processes[place.space]?.pages[page] = MappedPage(access: access, object: object)
+      processes[place.space]?.pages[page] = MappedPage(
+        access: access, object: object, objectPage: page, folios: folios)
     }
     return Outcome()
   }
 
-  /// Takes a page's mapping away, if it has one.
-  mutating func unmap(_ space: Int, _ page: Int) {
-    guard let mapped = mapped(space, page) else { return }
-    clearEntry(space, page)
-    processes[space]?.pages[page] = nil
-    guard let object = mapped.object else { return }
-    object.users -= 1
-    guard object.users == 0 else { return }
-    for frame in object.frames.values {
-      frame.isKept = false
-      freeIfUnheld(frame)
+  mutating func exit(_ space: Int) {
+    unmap(Place(space, 0..<window.pages))
+    processes[space] = nil
+  }
+
+  mutating func unmap(_ place: Place) {
+    clearEntries(place.space, place.pages)
+    for page in place.pages {
+      guard let mapped = mapped(place.space, page) else { continue }
+      processes[place.space]?.pages[page] = nil
+      guard let object = mapped.object else { continue }
+      object.users -= 1
+      guard object.users == 0 else { continue }
+      for frame in object.frames.values {
+        frame.folio.isKept = false
+        freeIfUnheld(frame.folio)
+      }
     }
   }
 
-  /// Takes the page out of the page table; whoever else holds it keeps it (G5).
+  /// Takes pages out of the page table; whoever else holds them keeps them (G5).
+  mutating func clearEntries(_ space: Int, _ pages: Range<Int>) {
+    splitLeafAcross(space, pages.lowerBound)
+    splitLeafAcross(space, pages.upperBound)
+    for page in pages { clearEntry(space, page) }
+  }
+
+  /// The same of one page; of a leaf, whose pages must all go, the first counts.
   mutating func clearEntry(_ space: Int, _ page: Int) {
     guard let entry = entry(space, page) else { return }
     setEntry(space, page, nil)
-    guard entry.frame.kind != .zero else { return }
-    entry.frame.maps -= 1
-    if entry.frame.kind == .anonymous, entry.frame.maps == 0, entry.frame.references > 0 {
-      note(.orphaned)
+    let frame = entry.frame
+    if frame.kind == .zero { return }
+    if !entry.isLeaf {
+      frame.maps -= 1
+      frame.folio.maps -= 1
+    } else if frame.index == 0 {
+      frame.folio.leaves -= 1
+    } else {
+      return
     }
-    freeIfUnheld(entry.frame)
+    if frame.kind == .anonymous, frame.mappings == 0, frame.references > 0 { note(.orphaned) }
+    freeIfUnheld(frame.folio)
   }
 
   mutating func setEntry(_ space: Int, _ page: Int, _ entry: Entry?) {
@@ -48,12 +71,15 @@ extension ForkModel {
     for page in place.pages {
       guard let mapped = mapped(place.space, page) else { return Outcome(refusal: .outOfMemory) }
       guard mapped.access != access else { continue }
+      splitCutLeaf(place, page)
       processes[place.space]?.pages[page]?.access = access
-      guard let frame = mapped.entry?.frame else { continue }
+      guard var entry = entry(place.space, page) else { continue }
       // Without a fault only where nothing would have to be copied.
-      let atOnce = frame.kind == .shared || frame.kind == .anonymous && frame.isExclusive
-      setEntry(
-        place.space, page, Entry(frame: frame, isWritable: access == .readWrite && atOnce))
+      let frame = entry.frame
+      let isExclusive = entry.isLeaf ? frame.folio.isLeafExclusive : frame.isMarkedExclusive
+      let atOnce = frame.kind == .shared || frame.kind == .anonymous && isExclusive
+      entry.isWritable = access == .readWrite && atOnce
+      setEntry(place.space, page, entry)
     }
     return Outcome()
   }
@@ -67,11 +93,33 @@ extension ForkModel {
         if populates { break }
         continue
       }
+      if !populates { splitCutLeaf(place, page) }
       if let refusal = advise(place.space, page, mapped, advice) {
         return Outcome(refusal: refusal)
       }
     }
     return Outcome(refusal: metHole ? .outOfMemory : nil)
+  }
+
+  /// What changes a part of a leaf splits it first.
+  private mutating func splitCutLeaf(_ place: Place, _ page: Int) {
+    guard entry(place.space, page)?.isLeaf == true else { return }
+    let start = window.leafStart(page)
+    if start < place.pages.lowerBound || start + Window.leafPages > place.pages.upperBound {
+      splitLeaf(place.space, page)
+    }
+  }
+
+  mutating func wish(_ place: Place, _ folios: FolioWish) -> Outcome {
+    for page in place.pages {
+      guard let mapped = mapped(place.space, page) else { return Outcome(refusal: .outOfMemory) }
+      if mapped.isShared { return Outcome(refusal: .invalid) }
+    }
+    for page in place.pages {
+      splitCutLeaf(place, page)
+      processes[place.space]?.pages[page]?.folios = folios
+    }
+    return Outcome()
   }
 
   private mutating func advise(
@@ -100,7 +148,7 @@ extension ForkModel {
 
   mutating func fork(_ space: Int, _ child: Int) -> Outcome {
     guard let parent = processes[space] else { return Outcome() }
-    processes[child] = Process()
+    processes[child] = Process(pages: Array(repeating: nil, count: window.pages))
     var hasShared = false
     for (page, mapped) in parent.pages.enumerated() {
       guard var copy = mapped, !copy.isLeftOutByFork else { continue }
@@ -113,8 +161,7 @@ extension ForkModel {
         hasShared = hasShared || self.entry(child, page)?.frame === entry.frame
       } else {
         if hasShared { note(.forkUndone) }
-        for page in 0..<Limits.pages { unmap(child, page) }
-        processes[child] = nil
+        exit(child)
         return Outcome(refusal: .outOfMemory)
       }
     }
@@ -123,28 +170,40 @@ extension ForkModel {
 
   /// False when there is no frame for the child's own copy.
   private mutating func forkEntry(
-    _ entry: Entry, _ page: Int, _ mapped: MappedPage, _ parent: Process, from space: Int,
+    _ found: Entry, _ page: Int, _ mapped: MappedPage, _ parent: Process, from space: Int,
     to child: Int
   ) -> Bool {
+    var entry = found
     let frame = entry.frame
+    let stays = parent.hasPinned && frame.folio.looksPinned
+    if entry.isLeaf {
+      // Pages of a leaf are left to the parent one by one.
+      if frame.folio.isLeafExclusive, stays { splitLeaf(space, page) }
+      entry = self.entry(space, page) ?? entry
+    }
     switch frame.kind {
     case .zero:
       setEntry(child, page, entry)
     case .shared:
       preconditionFailure("a private page has no shared frame")
-    case .anonymous where frame.isExclusive && parent.hasPinned && frame.looksPinned:
+    case .anonymous where !entry.isLeaf && frame.isMarkedExclusive && stays:
       // A device may be at it: the parent keeps it as it is.
-      guard let copy = makeFrame(.anonymous, words: frame.words) else { return false }
-      copy.maps = 1
-      note(.copiedByFork)
+      guard let copy = makePrivateFrame(words: frame.words) else { return false }
+      note(frame.folio.order > 0 ? .copiedOutOfPinnedFolio : .copiedByFork)
       setEntry(child, page, Entry(frame: copy, isWritable: mapped.access == .readWrite))
     case .anonymous:
-      frame.isExclusive = false
-      frame.maps += 1
+      if !entry.isLeaf {
+        frame.isMarkedExclusive = false
+        frame.maps += 1
+        frame.folio.maps += 1
+      } else if frame.index == 0 {
+        frame.folio.isLeafExclusive = false
+        frame.folio.leaves += 1
+      }
       note(.sharedByFork)
-      let shown = Entry(frame: frame, isWritable: false)
-      setEntry(space, page, shown)
-      setEntry(child, page, shown)
+      entry.isWritable = false
+      setEntry(space, page, entry)
+      setEntry(child, page, entry)
     }
     return true
   }

@@ -18,9 +18,34 @@ public enum Happening: CaseIterable, Sendable {
   case orphaned
   /// An acquisition that got fewer pages than it asked for.
   case shortAcquisition
+  /// A store brought in a folio behind small entries, or a leaf.
+  case folioCame, leafCame
+  /// A page that leaves its folio behind: copied for a store or a pin, or for a child while
+  /// a device holds the folio; and one that need not, because all references are mappings here.
+  case copiedOutOfFolio, copiedOutOfPinnedFolio, reusedInFolio
+  /// A leaf that small entries replaced; folios made single pages, or not.
+  case leafSplit, folioSplit, splitRefused
+  case collapsed, collapseRefused
+
+  /// Those that take folios.
+  public static let ofFolios: [Happening] = [
+    .folioCame, .copiedOutOfFolio, .copiedOutOfPinnedFolio, .folioSplit, .splitRefused,
+  ]
+  /// Those that take leaves.
+  public static let ofLeaves: [Happening] = [.leafCame, .leafSplit, .collapsed, .collapseRefused]
+  /// Those of single pages.
+  public static let ofPages: [Happening] = [
+    .sharedByFork, .copiedByFork, .copiedForStore, .copiedForPin, .zeroReplaced, .reused,
+    .orphaned, .shortAcquisition,
+  ]
 }
 
 public struct ForkModel {
+  public let window: Window
+  /// Row 3 of D.3 as kernels newer than 6.14 have it.
+  let reusesLargeFolios: Bool
+  /// There are frames for every folio that could come.
+  let isAmple: Bool
   public internal(set) var processes: [Process?]
   public internal(set) var holds: [Held?]
   /// Frames that nobody holds.
@@ -29,78 +54,91 @@ public struct ForkModel {
   /// How often each thing happened that a run should not be without.
   public internal(set) var happenings: [Happening: Int] = [:]
 
-  public init(frames: Int) {
-    processes = Array(repeating: nil, count: Limits.spaces)
+  /// What came of the step that is under way, and what is wrong with that.
+  var findings = Findings(refusal: nil, order: { _, _ in 0 }, areas: { _ in [] })
+  public internal(set) var objection: String?
+
+  public init(
+    window: Window, frames: Int, isAmple: Bool = false, reusesLargeFolios: Bool = false
+  ) {
+    self.window = window
+    self.isAmple = isAmple
+    self.reusesLargeFolios = reusesLargeFolios
+    processes = Array(repeating: nil, count: window.spaces)
     holds = Array(repeating: nil, count: Limits.holds)
     freeFrames = frames
   }
 
-  /// Takes a step, and says what must come of it; nil, and nothing has changed,
-  /// when it means nothing now.
-  public mutating func apply(_ operation: Operation) -> Outcome? {
+  /// Does a step mean anything in this state?
+  public func hasMeaning(_ operation: Operation) -> Bool {
+    switch operation {
+    case .begin(let space): processes[space] == nil
+    case .fork(let space, let child): processes[space] != nil && processes[child] == nil
+    case .exit(let space), .splitFolio(let space, _): processes[space] != nil
+    case .map(let place, _, _, _), .unmap(let place), .protect(let place, _),
+      .advise(let place, _), .wish(let place, _), .collapse(let place), .copyIn(let place, _),
+      .copyOut(let place):
+      processes[place.space] != nil
+    case .store(let space, let page, _, _): mayStore(space, page)
+    case .load(let space, let page, _): mayLoad(space, page)
+    case .acquire(let hold, let place, let how):
+      // A long pin for reading shows a run the zero page before it finds no frames
+      // to replace it by: how far that reached is not this model's business.
+      processes[place.space] != nil && holds[hold] == nil
+        && !(how.isLong && !how.writes && freeFrames < place.pages.count)
+    case .release(let hold): holds[hold] != nil
+    // Nobody may store to the zero page.
+    case .deviceStore(let hold, let page, _, _): frame(hold, page).map { $0.kind != .zero } ?? false
+    case .deviceLoad(let hold, let page, _): frame(hold, page) != nil
+    }
+  }
+
+  /// Takes a step that has a meaning, and says what must come of it. The rules
+  /// leave some things open: `findings` says what the machine made of them.
+  public mutating func apply(_ operation: Operation, _ findings: Findings) -> Outcome {
+    self.findings = findings
     switch operation {
     case .begin(let space):
-      guard processes[space] == nil else { return nil }
-      processes[space] = Process()
-      return Outcome()
-    case .fork(let space, let child):
-      guard processes[space] != nil, processes[child] == nil else { return nil }
-      return fork(space, child)
-    case .exit(let space):
-      guard processes[space] != nil else { return nil }
-      for page in 0..<Limits.pages { unmap(space, page) }
-      processes[space] = nil
-      return Outcome()
-    case .map(let place, let access, let shared):
-      return onProcess(place) { $0.map(place, access, shared) }
-    case .unmap(let place):
-      return onProcess(place) { model in
-        for page in place.pages { model.unmap(place.space, page) }
-        return Outcome()
-      }
-    case .protect(let place, let access):
-      return onProcess(place) { $0.protect(place, access) }
-    case .advise(let place, let advice):
-      return onProcess(place) { $0.advise(place, advice) }
+      processes[space] = Process(pages: Array(repeating: nil, count: window.pages))
+    case .fork(let space, let child): return fork(space, child)
+    case .exit(let space): exit(space)
+    case .map(let place, let access, let shared, let folios):
+      return map(place, access, shared, folios)
+    case .unmap(let place): unmap(place)
+    case .protect(let place, let access): return protect(place, access)
+    case .advise(let place, let advice): return advise(place, advice)
+    case .wish(let place, let folios): return wish(place, folios)
+    case .collapse(let place): return collapse(place)
+    case .splitFolio(let space, let page): return splitFolio(space, page)
     case .store(let space, let page, let word, let value):
-      guard mayStore(space, page) else { return nil }
       fault(space, page, .write)
-      entry(space, page)!.frame.words[word] = value
-      return Outcome()
+      entry(space, page)?.frame.words[word] = value
     case .load(let space, let page, let word):
-      guard mayLoad(space, page) else { return nil }
       fault(space, page, .read)
-      return Outcome(value: entry(space, page)!.frame.words[word])
-    case .copyIn(let place, let value):
-      return onProcess(place) { $0.copyIn(place, value) }
-    case .copyOut(let place):
-      return onProcess(place) { $0.copyOut(place) }
-    case .acquire(let hold, let place, let how):
-      guard processes[place.space] != nil, holds[hold] == nil else { return nil }
-      return acquire(hold, place, how)
-    case .release(let hold):
-      guard let held = holds[hold] else { return nil }
-      holds[hold] = nil
-      for frame in held.frames { drop(frame, pin: held.pins) }
-      return Outcome()
+      return Outcome(value: entry(space, page)?.frame.words[word] ?? 0)
+    case .copyIn(let place, let value): return copyIn(place, value)
+    case .copyOut(let place): return copyOut(place)
+    case .acquire(let hold, let place, let how): return acquire(hold, place, how)
+    case .release(let hold): release(hold)
     case .deviceStore(let hold, let page, let word, let value):
-      // Nobody may store to the zero page.
-      guard let frame = frame(hold, page), frame.kind != .zero else { return nil }
-      frame.words[word] = value
-      return Outcome()
+      frame(hold, page)?.words[word] = value
     case .deviceLoad(let hold, let page, let word):
-      return frame(hold, page).map { Outcome(value: $0.words[word]) }
+      return Outcome(value: frame(hold, page)?.words[word] ?? 0)
     }
+    return Outcome()
   }
 
   /// The pages of every window that a step may have changed; nil for all.
   public func touchedPages(by operation: Operation) -> Range<Int>? {
     switch operation {
     case .begin, .fork, .exit: nil
-    case .map(let place, _, _), .unmap(let place), .protect(let place, _), .advise(let place, _),
-      .copyIn(let place, _), .copyOut(let place), .acquire(_, let place, _):
-      place.pages
-    case .store(_, let page, _, _), .load(_, let page, _): page..<(page + 1)
+    // A folio may come or go around what a step names.
+    case .map(let place, _, _, _), .unmap(let place), .protect(let place, _),
+      .advise(let place, _), .wish(let place, _), .collapse(let place), .copyIn(let place, _),
+      .copyOut(let place), .acquire(_, let place, _):
+      around(place.pages)
+    case .splitFolio(_, let page), .store(_, let page, _, _), .load(_, let page, _):
+      around(page..<(page + 1))
     case .release(let hold), .deviceStore(let hold, _, _, _), .deviceLoad(let hold, _, _):
       holds[hold]?.pages ?? 0..<0
     }
@@ -108,10 +146,9 @@ public struct ForkModel {
 
   // MARK: - Looking things up
 
-  private mutating func onProcess(
-    _ place: Place, _ body: (inout ForkModel) -> Outcome
-  ) -> Outcome? {
-    processes[place.space] == nil ? nil : body(&self)
+  private func around(_ pages: Range<Int>) -> Range<Int> {
+    guard window.hasFolios else { return pages }
+    return max(0, pages.lowerBound - 4)..<min(window.pages, pages.upperBound + 4)
   }
 
   func mapped(_ space: Int, _ page: Int) -> MappedPage? { processes[space]?.pages[page] }
@@ -143,17 +180,29 @@ public struct ForkModel {
     return Frame(kind, words: words)
   }
 
-  /// To be called after a holder has gone.
-  mutating func freeIfUnheld(_ frame: Frame) {
-    if frame.references == 0 { freeFrames += 1 }
+  /// A fresh page of a process's own, mapped once.
+  mutating func makePrivateFrame(words: [UInt64]? = nil) -> Frame? {
+    let frame = makeFrame(.anonymous, words: words)
+    frame?.maps = 1
+    frame?.folio.maps = 1
+    return frame
   }
 
-  mutating func drop(_ frame: Frame, pin: Bool) {
-    if !pin {
-      frame.gets -= 1
-    } else if frame.kind != .zero {
-      frame.pins -= 1
+  /// To be called after a holder has gone.
+  mutating func freeIfUnheld(_ folio: Folio) {
+    if folio.references == 0 { freeFrames += folio.pageCount }
+  }
+
+  private mutating func release(_ hold: Int) {
+    guard let held = holds[hold] else { return }
+    holds[hold] = nil
+    for frame in held.frames {
+      if !held.pins {
+        frame.folio.gets -= 1
+      } else if frame.kind != .zero {
+        frame.folio.pins -= 1
+      }
+      freeIfUnheld(frame.folio)
     }
-    freeIfUnheld(frame)
   }
 }

@@ -22,11 +22,15 @@ extension Operation: CustomStringConvertible {
     case .begin(let space): "begin \(space)"
     case .fork(let space, let child): "fork \(space) to \(child)"
     case .exit(let space): "exit \(space)"
-    case .map(let place, let access, let shared):
+    case .map(let place, let access, let shared, let folios):
       "map \(place) \(access) \(shared ? "shared" : "private")"
+        + (folios == .base ? "" : ", \(folios)")
     case .unmap(let place): "unmap \(place)"
     case .protect(let place, let access): "protect \(place) \(access)"
     case .advise(let place, let advice): "advise \(place) \(advice)"
+    case .wish(let place, let folios): "wish \(place) \(folios)"
+    case .collapse(let place): "collapse \(place)"
+    case .splitFolio(let space, let page): "split folio \(space).\(page)"
     case .store(let space, let page, let word, let value):
       "store \(space).\(page) word \(word): \(value)"
     case .load(let space, let page, let word): "load \(space).\(page) word \(word)"

@@ -9,9 +9,6 @@
 
 /// How many of each there may be.
 public enum Limits {
-  public static let spaces = 8
-  /// Pages of the window that each process has.
-  public static let pages = 24
   public static let holds = 12
   /// Words of a page that steps look at and change; all its other bytes are zero.
   public static let words = 4
@@ -64,10 +61,16 @@ public enum Operation: Hashable, Sendable {
   case begin(space: Int)
   case fork(space: Int, child: Int)
   case exit(space: Int)
-  case map(Place, Access, shared: Bool)
+  case map(Place, Access, shared: Bool, FolioWish)
   case unmap(Place)
   case protect(Place, Access)
   case advise(Place, ModelAdvice)
+  /// What stores bring in from now on.
+  case wish(Place, FolioWish)
+  /// MADV_COLLAPSE.
+  case collapse(Place)
+  /// split_folio of the folio behind a page.
+  case splitFolio(space: Int, page: Int)
   /// The program's own store of a word through a pointer.
   case store(space: Int, page: Int, word: Int, UInt64)
   case load(space: Int, page: Int, word: Int)
@@ -90,7 +93,7 @@ extension Operation {
 
 /// What a step comes to.
 public struct Outcome: Equatable, Sendable {
-  public enum Refusal: Sendable { case badAddress, outOfMemory, invalid }
+  public enum Refusal: Sendable { case badAddress, outOfMemory, invalid, tryAgain }
 
   public var refusal: Refusal?
   /// Pages acquired.

@@ -13,14 +13,23 @@ struct Comparison {
   private var pages: [ObjectIdentifier: (frame: Frame, page: Page)] = [:]
   private var frames: [Page: Frame] = [:]
 
-  /// Some pages of every window, or all; and every page that is held.
-  mutating func check(_ world: World, _ model: ForkModel, pages touched: Range<Int>?) throws {
+  /// How many checks there were: which pages of many are looked at depends on it.
+  private var checks = 0
+
+  /// Some pages of every window, or all; and what is held. Of many pages only the
+  /// first, the last and some between, unless `isThorough`.
+  mutating func check(
+    _ world: World, _ model: ForkModel, pages touched: Range<Int>?, isThorough: Bool = false
+  ) throws {
+    checks += 1
+    let touched = touched ?? 0..<model.window.pages
+    let few = isThorough ? Array(touched) : some(of: touched, 24)
     for space in model.processes.indices {
       guard let process = model.processes[space], let real = world.spaces[space] else {
         try mustHold(model.processes[space] == nil && world.spaces[space] == nil)
         continue
       }
-      for page in touched ?? 0..<Limits.pages {
+      for page in few {
         try check(
           real, world.address(space, page), process.pages[page]?.entry,
           at: "process \(space), page \(page)")
@@ -32,19 +41,35 @@ struct Comparison {
         try require(real.isEmpty, "hold \(hold) should be empty")
         continue
       }
-      for (index, frame) in held.frames.enumerated() {
+      for index in isThorough ? Array(held.frames.indices) : some(of: held.frames.indices, 8) {
+        let frame = held.frames[index]
         let place = "hold \(hold)[\(index)]"
         try check(real[index], frame, at: place)
         // G5: whatever was unmapped or dropped meanwhile.
         try require(!real[index].isFree, "G5: \(place) is free")
         if held.pins, held.wereExclusive[index] {
-          try require(real[index].isAnonymousExclusive, "G1: \(place) is not exclusive any more")
+          try require(
+            Self.isExclusive(real[index], frame), "G1: \(place) is not exclusive any more")
         }
       }
     }
     try require(
       world.memory.freeFrameCount.rawValue == model.freeFrames,
       "\(world.memory.freeFrameCount) are free, not \(model.freeFrames)")
+  }
+
+  private func some(of range: Range<Int>, _ most: Int) -> [Int] {
+    guard range.count > most else { return Array(range) }
+    let ends = most / 4
+    let inner = (range.lowerBound + ends)..<(range.upperBound - ends)
+    let step = max(1, inner.count / (2 * ends))
+    return Array(range.prefix(ends)) + Array(range.suffix(ends))
+      + stride(from: inner.lowerBound + checks % step, to: inner.upperBound, by: step)
+  }
+
+  /// A leaf's first page answers for all of it.
+  private static func isExclusive(_ page: Page, _ frame: Frame) -> Bool {
+    page.isAnonymousExclusive || frame.folio.leaves > 0 && page.folioHead.isAnonymousExclusive
   }
 
   private func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
@@ -65,7 +90,7 @@ struct Comparison {
     try require(
       isWritable == entry.isWritable, "\(place): \(isWritable ? "" : "not ")writable")
     if isWritable, page.isAnonymous {
-      try require(page.isAnonymousExclusive, "G2: \(place) is writable but not exclusive")
+      try require(Self.isExclusive(page, entry.frame), "G2: \(place) is writable but not exclusive")
     }
   }
 
@@ -82,11 +107,22 @@ struct Comparison {
       page.referenceCount == frame.references,
       "\(place): \(page.referenceCount) references, not \(frame.references)")
     try require(
-      page.mapCount == frame.maps, "\(place): \(page.mapCount) mappings, not \(frame.maps)")
+      page.mapCount == frame.mappings,
+      "\(place): \(page.mapCount) mappings, not \(frame.mappings)")
+    let folio = frame.folio
+    try require(
+      page.folioOrder == folio.order, "\(place): order \(page.folioOrder), not \(folio.order)")
+    if folio.order > 0 {
+      try require(
+        page.pinCount == folio.pins, "\(place): \(page.pinCount) pins, not \(folio.pins)")
+      try require(
+        page.frameNumber.rawValue - page.folioHead.frameNumber.rawValue == UInt64(frame.index),
+        "\(place): not page \(frame.index) of its folio")
+    }
     try require(page.isZeroPage == (frame.kind == .zero), "\(place): the zero page or not")
     try require(page.isAnonymous == (frame.kind == .anonymous), "\(place): anonymous or not")
     try require(
-      page.isAnonymousExclusive == frame.isExclusive,
+      page.isAnonymousExclusive == frame.showsExclusive,
       "\(place): \(page.isAnonymousExclusive ? "" : "not ")exclusive")
     for word in 0..<Limits.words {
       let value = World.word(word, of: page)
@@ -97,12 +133,16 @@ struct Comparison {
 
   /// Everything, down to the last byte, and through the program's own pointers.
   mutating func checkAll(_ world: World, _ model: ForkModel) throws {
-    try check(world, model, pages: nil)
+    try check(world, model, pages: nil, isThorough: true)
     for space in model.processes.indices {
       guard let process = model.processes[space], let real = world.spaces[space] else { continue }
       for (page, mapped) in process.pages.enumerated() {
         guard let mapped, mapped.access != .none, let entry = mapped.entry else { continue }
-        for word in 0..<Limits.words {
+        // Every word of a small window, one of each page in a large one.
+        for word in stride(
+          from: model.window.hasFolios ? page % Limits.words : 0, to: Limits.words,
+          by: model.window.hasFolios ? Limits.words : 1)
+        {
           let value = real.loadWord(world.address(space, page, word))
           try require(
             value == entry.frame.words[word],
@@ -111,6 +151,7 @@ struct Comparison {
         }
       }
     }
+    try checkAreas(world, model)
     pages = pages.filter { $0.value.frame.references > 0 }
     frames = frames.filter { $0.value.references > 0 }
     for (_, page) in pages.values {
@@ -124,5 +165,31 @@ struct Comparison {
       counters.pinsAcquired - counters.pinsReleased == pins
         && counters.referencesAcquired - counters.referencesReleased == gets,
       "\(counters), but \(pins) pins and \(gets) references are held")
+  }
+
+  /// Each area is a run of pages that the model has as alike.
+  private func checkAreas(_ world: World, _ model: ForkModel) throws {
+    for space in model.processes.indices {
+      guard let process = model.processes[space], let real = world.spaces[space] else { continue }
+      var mapped = 0
+      for area in real.areas {
+        let pages = world.pages(of: area.range, space)
+        mapped += pages.count
+        for page in pages {
+          guard 0..<model.window.pages ~= page, let known = process.pages[page] else {
+            throw Mismatch(description: "process \(space), page \(page) should not be mapped")
+          }
+          try require(
+            area.protection == known.access.protection
+              && (area.sharing == .shared) == known.isShared
+              && area.flags.contains(.dontFork) == known.isLeftOutByFork
+              && area.flags.contains(.wipeOnFork) == known.isWipedByFork
+              && area.flags.contains(.hugePage) == (known.folios == .leaf),
+            "process \(space), page \(page): \(area), not \(known)")
+        }
+      }
+      let count = process.pages.count { $0 != nil }
+      try require(mapped == count, "process \(space): \(mapped) pages in areas, not \(count)")
+    }
   }
 }

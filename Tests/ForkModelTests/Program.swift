@@ -11,6 +11,11 @@ import TestSupport
 struct Setting: Sendable {
   let tier: TrapTier
   let frames: Int
+  var window = Window.small
+  var reusesLargeFolios = false
+
+  /// Enough for every folio, whatever is scattered between them.
+  var isAmple: Bool { frames > 1 << 16 }
 }
 
 /// A world beside its model, step by step.
@@ -22,16 +27,23 @@ struct Runner {
   private(set) var steps = 0
   private(set) var stores = 0
 
-  init(_ memory: PhysicalMemory) {
-    world = World(memory)
-    model = ForkModel(frames: memory.freeFrameCount.rawValue)
+  init(_ memory: PhysicalMemory, _ setting: Setting) {
+    if setting.reusesLargeFolios { memory.policy = .reuseLargeFolios }
+    world = World(memory, setting.window)
+    model = ForkModel(
+      window: setting.window, frames: memory.freeFrameCount.rawValue, isAmple: setting.isAmple,
+      reusesLargeFolios: setting.reusesLargeFolios)
   }
 
   /// Takes a step on both sides and compares. False when it means nothing now.
   mutating func take(_ operation: Operation) throws -> Bool {
+    guard model.hasMeaning(operation) else { return false }
     let touched = model.touchedPages(by: operation)
-    guard let expected = model.apply(operation) else { return false }
     let outcome = try world.perform(operation)
+    let expected = model.apply(operation, world.findings(outcome))
+    if let objection = model.objection {
+      throw Mismatch(description: "\(operation): \(objection)")
+    }
     guard outcome == expected else {
       throw Mismatch(description: "\(operation): \(outcome), not \(expected)")
     }
@@ -78,7 +90,7 @@ extension Setting {
     var dice = dice
     do {
       return try withMachine(capacity: .pages(frames), tier: tier) { memory in
-        var runner = Runner(memory)
+        var runner = Runner(memory, self)
         defer { runner.world.close() }
         while runner.steps < count {
           let operation = dice.draw(runner.model)
@@ -98,7 +110,7 @@ extension Setting {
     var taken: [Operation] = []
     do {
       try withMachine(capacity: .pages(frames), tier: tier) { memory in
-        var runner = Runner(memory)
+        var runner = Runner(memory, self)
         defer { runner.world.close() }
         for operation in program {
           taken.append(operation)

@@ -17,16 +17,20 @@ import TestSupport
 @safe
 final class World {
   let memory: PhysicalMemory
-  private(set) var spaces = [AddressSpace?](repeating: nil, count: Limits.spaces)
-  private var bases = [UserAddress](repeating: UserAddress(0), count: Limits.spaces)
+  let window: Window
+  private(set) var spaces: [AddressSpace?]
+  private var bases: [UserAddress]
   private(set) var held = [[Page]](repeating: [], count: Limits.holds)
   private var pins = [Bool](repeating: false, count: Limits.holds)
   /// As many bytes as a window has.
-  private let buffer = UnsafeMutableRawBufferPointer.allocate(
-    byteCount: Limits.pages * pageSize, alignment: pageSize)
+  private let buffer: UnsafeMutableRawBufferPointer
 
-  init(_ memory: PhysicalMemory) {
+  init(_ memory: PhysicalMemory, _ window: Window) {
     self.memory = memory
+    self.window = window
+    spaces = Array(repeating: nil, count: window.spaces)
+    bases = Array(repeating: UserAddress(0), count: window.spaces)
+    unsafe buffer = .allocate(byteCount: window.pages * pageSize, alignment: pageSize)
     unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0)
   }
 
@@ -55,11 +59,11 @@ final class World {
     case .exit(let space):
       spaces[space]?.exit()
       spaces[space] = nil
-    case .map(let place, let access, let shared):
+    case .map(let place, let access, let shared, let folios):
       return try onProcess(place) { space, start, length throws(MemoryError) in
         _ = try space.map(
           length: length, protection: access.protection, sharing: shared ? .shared : .private,
-          at: .fixed(start))
+          folios: folios.size, at: .fixed(start))
       }
     case .unmap(let place):
       return try onProcess(place) { space, start, length throws(MemoryError) in
@@ -72,6 +76,18 @@ final class World {
     case .advise(let place, let advice):
       return try onProcess(place) { space, start, length throws(MemoryError) in
         try space.advise(start, length: length, advice.advice)
+      }
+    case .wish(let place, let folios):
+      return try onProcess(place) { space, start, length throws(MemoryError) in
+        try space.advise(start, length: length, folios: folios.size)
+      }
+    case .collapse(let place):
+      return try onProcess(place) { space, start, length throws(MemoryError) in
+        try space.advise(start, length: length, .collapse)
+      }
+    case .splitFolio(let space, let page):
+      return try onProcess(Place(space, page..<(page + 1))) { space, at, _ throws(MemoryError) in
+        try space.splitFolio(at: at)
       }
     case .store(let space, let page, let word, let value):
       spaces[space]?.storeWord(value, at: address(space, page, word))
@@ -88,6 +104,26 @@ final class World {
       return Outcome(value: Self.word(word, of: held[hold][page]))
     }
     return Outcome()
+  }
+
+  /// What the model asks about a step that was taken.
+  func findings(_ outcome: Outcome) -> Findings {
+    Findings(
+      refusal: outcome.refusal,
+      order: { space, page in
+        self.spaces[space]?.page(at: self.address(space, page))?.folioOrder ?? 0
+      },
+      areas: { space in
+        self.spaces[space]?.areas.map { self.pages(of: $0.range, space) } ?? []
+      })
+  }
+
+  /// Which pages of a process's window a range is.
+  func pages(of range: UserRange, _ space: Int) -> Range<Int> {
+    func page(_ address: UserAddress) -> Int {
+      Int(Int64(bitPattern: address.rawValue &- bases[space].rawValue)) >> 12
+    }
+    return page(range.start)..<page(range.end)
   }
 
   static func word(_ word: Int, of page: Page) -> UInt64 {
@@ -111,7 +147,7 @@ final class World {
     let start = try space.map(length: .mebibytes(8))
     try space.unmap(start, length: .mebibytes(8))
     spaces[number] = space
-    bases[number] = start + (.mebibytes(4) - .pages(Limits.pages / 2))
+    bases[number] = start + (.mebibytes(4) - .pages(window.border))
   }
 
   private func fork(_ number: Int, _ child: Int) throws -> Outcome {
@@ -211,11 +247,21 @@ final class World {
 }
 
 extension Access {
-  fileprivate var protection: Protection {
+  var protection: Protection {
     switch self {
     case .none: .none
     case .read: .readOnly
     case .readWrite: .readWrite
+    }
+  }
+}
+
+extension FolioWish {
+  fileprivate var size: FolioSize {
+    switch self {
+    case .base: .base
+    case .order(let order): .order(order)
+    case .leaf: .huge
     }
   }
 }
@@ -241,6 +287,7 @@ extension Outcome.Refusal {
     case .badAddress: self = .badAddress
     case .outOfMemory: self = .outOfMemory
     case .invalid: self = .invalid
+    case .tryAgain: self = .tryAgain
     default: throw error
     }
   }
