@@ -10,10 +10,11 @@ extension Dice {
     guard let space = living.randomElement(using: &source) else { return .begin(space: 0) }
     switch below(100) {
     case 0..<6:
-      return .map(folioPlace(space, window), oneIn(8) ? .read : .readWrite, shared: false, wish())
+      let place = oneIn(3) ? leafPlace(space, window) : folioPlace(space, window)
+      return .map(place, oneIn(8) ? .read : .readWrite, shared: false, wish())
     case 6..<8: return .wish(folioPlace(space, window), wish())
     case 8..<13: return .splitFolio(space: space, page: page(window))
-    case 13..<16: return .collapse(collapsePlace(space, window))
+    case 13..<16: return .collapse(leafPlace(space, window))
     case 16..<18: return .unmap(folioPlace(space, window))
     case 18..<21: return .protect(folioPlace(space, window), access())
     case 21..<24:
@@ -23,7 +24,21 @@ extension Dice {
       return .advise(folioPlace(space, window), advice[below(advice.count)])
     case 24..<30:
       return .acquire(hold: below(Limits.holds), holdPlace(space, window), acquisition())
-    default: return drawPlain(model)
+    case 30..<34:
+      let from = folioPlace(space, window)
+      return .move(from, to: page(window), keepsOld: oneIn(3))
+    case 34..<36:
+      let place = endPlace(space, model)
+      return .resize(place, 1 + below(2 * place.pages.count + 2))
+    case 36..<39: return .migrate(oneIn(2) ? folioPlace(space, window) : place(space, window))
+    case 39: return oneIn(3) ? .compact : .reclaim
+    default:
+      let step = drawPlain(model)
+      // Processes live longer than elsewhere, so that more comes together in them.
+      if case .exit(let space) = step, !oneIn(4) {
+        return .advise(folioPlace(space, window), .populateWrite)
+      }
+      return step
     }
   }
 
@@ -52,8 +67,16 @@ extension Dice {
     return Place(space, first..<max(first + 1, min(window.pages, end)))
   }
 
-  /// Mostly what can be collapsed.
-  private mutating func collapsePlace(_ space: Int, _ window: Window) -> Place {
+  /// Pages up to a hole, so that there is room behind them.
+  private mutating func endPlace(_ space: Int, _ model: ForkModel) -> Place {
+    let first = page(model.window)
+    var end = first + 1
+    while end < model.window.pages, model.mapped(space, end) != nil { end += 1 }
+    return Place(space, max(first, end - 8)..<end)
+  }
+
+  /// Mostly what a leaf can show.
+  private mutating func leafPlace(_ space: Int, _ window: Window) -> Place {
     if oneIn(4) { return place(space, window) }
     let end = min(window.pages, window.border + 512)
     return Place(space, window.border..<end)

@@ -22,6 +22,7 @@ extension ForkModel {
       return true
     }
     guard let found = mapped.entry else { return faultAbsent(space, page, mapped, wanted) }
+    if wanted == .write, found.isWritable { found.frame.isGivenUp = false }
     if wanted == .read || found.isWritable { return true }
     if found.isLeaf, faultLeaf(space, page, found, wanted, mayWrite: mayWrite) { return true }
     let frame = found.frame
@@ -32,6 +33,7 @@ extension ForkModel {
     case .anonymous where frame.isMarkedExclusive || isOnlyHeldHere(space, page, frame):
       if !frame.isMarkedExclusive { note(frame.folio.order > 0 ? .reusedInFolio : .reused) }
       frame.isMarkedExclusive = true
+      if wanted == .write { frame.isGivenUp = false }
       if wanted == .write { setEntry(space, page, Entry(frame: frame, isWritable: mayWrite)) }
       return true
     case .anonymous, .zero:
@@ -139,6 +141,8 @@ extension ForkModel {
       }
       guard let frame = entry(place.space, page)?.frame else { break }
       frames.append(frame)
+      // The slow path marks what it takes for writing; the walk marks nothing.
+      if !walks, how.writes { frame.isGivenUp = false }
       if !how.pins {
         frame.folio.gets += 1
       } else if frame.kind != .zero {

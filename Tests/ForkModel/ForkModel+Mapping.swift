@@ -127,7 +127,12 @@ extension ForkModel {
   ) -> Outcome.Refusal? {
     switch advice {
     case .dontNeed: clearEntry(space, page)
-    case .free: return mapped.isShared ? .invalid : nil
+    case .free:
+      if mapped.isShared { return .invalid }
+      guard let frame = mapped.entry?.frame, frame.kind == .anonymous, frame.folio.order == 0
+      else { return nil }
+      // What others show, too, is not this process's to give up.
+      if frame.maps == 1 { frame.isGivenUp = true }
     case .dontFork: processes[space]?.pages[page]?.isLeftOutByFork = true
     case .doFork: processes[space]?.pages[page]?.isLeftOutByFork = false
     case .wipeOnFork:

@@ -26,10 +26,15 @@ public enum Happening: CaseIterable, Sendable {
   /// A leaf that small entries replaced; folios made single pages, or not.
   case leafSplit, folioSplit, splitRefused
   case collapsed, collapseRefused
+  /// Pages that mremap moved, pinned ones apart, and a range that grew.
+  case moved, movedPinned, grown
+  /// Pages that got another frame, that a pin kept where they were, and that reclaim took.
+  case migrated, pinStayed, reclaimed
 
   /// Those that take folios.
   public static let ofFolios: [Happening] = [
     .folioCame, .copiedOutOfFolio, .copiedOutOfPinnedFolio, .folioSplit, .splitRefused,
+    .moved, .movedPinned, .grown, .migrated, .pinStayed, .reclaimed,
   ]
   /// Those that take leaves.
   public static let ofLeaves: [Happening] = [.leafCame, .leafSplit, .collapsed, .collapseRefused]
@@ -79,6 +84,15 @@ public struct ForkModel {
       .advise(let place, _), .wish(let place, _), .collapse(let place), .copyIn(let place, _),
       .copyOut(let place):
       processes[place.space] != nil
+    case .move(let place, let target, _):
+      processes[place.space] != nil && target + place.pages.count <= window.pages
+    case .resize(let place, let count):
+      // Behind a shared object's end there is nothing to show.
+      processes[place.space] != nil && place.pages.lowerBound + count <= window.pages
+        && !(count > place.pages.count
+          && mapped(place.space, place.pages.lowerBound)?.isShared == true)
+    case .migrate(let place): processes[place.space] != nil
+    case .compact, .reclaim: true
     case .store(let space, let page, _, _): mayStore(space, page)
     case .load(let space, let page, _): mayLoad(space, page)
     case .acquire(let hold, let place, let how):
@@ -110,6 +124,12 @@ public struct ForkModel {
     case .wish(let place, let folios): return wish(place, folios)
     case .collapse(let place): return collapse(place)
     case .splitFolio(let space, let page): return splitFolio(space, page)
+    case .move(let place, let target, let keepsOld):
+      return move(place, to: target, keepsOld: keepsOld)
+    case .resize(let place, let count): return resize(place, to: count)
+    case .migrate(let place): return migrate(place)
+    case .compact: compact()
+    case .reclaim: return reclaim()
     case .store(let space, let page, let word, let value):
       fault(space, page, .write)
       entry(space, page)?.frame.words[word] = value
@@ -131,11 +151,18 @@ public struct ForkModel {
   /// The pages of every window that a step may have changed; nil for all.
   public func touchedPages(by operation: Operation) -> Range<Int>? {
     switch operation {
-    case .begin, .fork, .exit: nil
+    case .begin, .fork, .exit, .compact, .reclaim: nil
+    case .move(let place, let target, _):
+      around(
+        min(
+          place.pages.lowerBound, target)..<max(
+            place.pages.upperBound, target + place.pages.count))
+    case .resize(let place, let count):
+      around(place.pages.lowerBound..<(place.pages.lowerBound + max(count, place.pages.count)))
     // A folio may come or go around what a step names.
     case .map(let place, _, _, _), .unmap(let place), .protect(let place, _),
-      .advise(let place, _), .wish(let place, _), .collapse(let place), .copyIn(let place, _),
-      .copyOut(let place), .acquire(_, let place, _):
+      .advise(let place, _), .wish(let place, _), .collapse(let place), .migrate(let place),
+      .copyIn(let place, _), .copyOut(let place), .acquire(_, let place, _):
       around(place.pages)
     case .splitFolio(_, let page), .store(_, let page, _, _), .load(_, let page, _):
       around(page..<(page + 1))

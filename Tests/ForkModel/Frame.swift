@@ -47,6 +47,10 @@ public final class Frame {
   var maps = 0
   /// Its own mark of belonging to one process alone (PageAnonExclusive).
   var isMarkedExclusive: Bool
+  /// MADV_FREE gave it up, and nobody stored to it since.
+  var isGivenUp = false
+  /// Grows by one when it got another memory, and by two when it may have.
+  public internal(set) var moves = 0
 
   private static let zeroes = [UInt64](repeating: 0, count: Limits.words)
 

@@ -31,6 +31,12 @@ extension Operation: CustomStringConvertible {
     case .wish(let place, let folios): "wish \(place) \(folios)"
     case .collapse(let place): "collapse \(place)"
     case .splitFolio(let space, let page): "split folio \(space).\(page)"
+    case .move(let place, let target, let keepsOld):
+      "move \(place) to \(target)\(keepsOld ? ", old place kept" : "")"
+    case .resize(let place, let count): "resize \(place) to \(count)"
+    case .migrate(let place): "migrate \(place)"
+    case .compact: "compact"
+    case .reclaim: "reclaim"
     case .store(let space, let page, let word, let value):
       "store \(space).\(page) word \(word): \(value)"
     case .load(let space, let page, let word): "load \(space).\(page) word \(word)"

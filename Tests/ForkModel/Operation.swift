@@ -71,6 +71,14 @@ public enum Operation: Hashable, Sendable {
   case collapse(Place)
   /// split_folio of the folio behind a page.
   case splitFolio(space: Int, page: Int)
+  /// mremap to a place of the same window, and, `keepsOld`, leaving the old one empty.
+  case move(Place, to: Int, keepsOld: Bool)
+  /// mremap to another length, without moving.
+  case resize(Place, Int)
+  /// Other frames for the pages of a range.
+  case migrate(Place)
+  case compact
+  case reclaim
   /// The program's own store of a word through a pointer.
   case store(space: Int, page: Int, word: Int, UInt64)
   case load(space: Int, page: Int, word: Int)
@@ -96,9 +104,9 @@ public struct Outcome: Equatable, Sendable {
   public enum Refusal: Sendable { case badAddress, outOfMemory, invalid, tryAgain }
 
   public var refusal: Refusal?
-  /// Pages acquired.
+  /// Pages acquired, moved or taken back.
   public var pageCount = 0
-  /// What was loaded: a word, or `digest` of many.
+  /// What was loaded: a word, or `digest` of many; or of why pages did not move.
   public var value: UInt64 = 0
 
   public init(refusal: Refusal? = nil, pageCount: Int = 0, value: UInt64 = 0) {

@@ -10,7 +10,7 @@ import PageFrames
 import TestSupport
 
 struct Comparison {
-  private var pages: [ObjectIdentifier: (frame: Frame, page: Page)] = [:]
+  private var pages: [ObjectIdentifier: (frame: Frame, page: Page, moves: Int)] = [:]
   private var frames: [Page: Frame] = [:]
 
   /// How many checks there were: which pages of many are looked at depends on it.
@@ -48,14 +48,22 @@ struct Comparison {
         // G5: whatever was unmapped or dropped meanwhile.
         try require(!real[index].isFree, "G5: \(place) is free")
         if held.pins, held.wereExclusive[index] {
+          // By its own mark or, pinned under a leaf, by its folio's first page's.
+          let page = real[index]
           try require(
-            Self.isExclusive(real[index], frame), "G1: \(place) is not exclusive any more")
+            page.isAnonymousExclusive || page.folioHead.isAnonymousExclusive,
+            "G1: \(place) is not exclusive any more")
         }
       }
     }
     try require(
       world.memory.freeFrameCount.rawValue == model.freeFrames,
       "\(world.memory.freeFrameCount) are free, not \(model.freeFrames)")
+  }
+
+  /// Has a frame left a page since it was last looked at?
+  private func isElsewhere(_ frame: Frame, _ page: Page) -> Bool {
+    frame.references == 0 || pages[ObjectIdentifier(frame)]?.moves != frame.moves
   }
 
   private func some(of range: Range<Int>, _ most: Int) -> [Int] {
@@ -95,12 +103,19 @@ struct Comparison {
   }
 
   private mutating func check(_ page: Page, _ frame: Frame, at place: String) throws {
-    if let known = pages[ObjectIdentifier(frame)] {
+    let known = pages[ObjectIdentifier(frame)]
+    if let known, known.moves == frame.moves {
       try require(known.page == page, "\(place): \(page), which should be \(known.page)")
     } else {
+      if let known {
+        if known.moves + 1 == frame.moves {
+          try require(known.page != page, "\(place): \(page), which should have moved")
+        }
+        if frames[known.page] === frame { frames[known.page] = nil }
+      }
       try require(
-        frames[page].map { $0.references == 0 } ?? true, "\(place): \(page) is somebody else's")
-      pages[ObjectIdentifier(frame)] = (frame, page)
+        frames[page].map { isElsewhere($0, page) } ?? true, "\(place): \(page) is somebody else's")
+      pages[ObjectIdentifier(frame)] = (frame, page, frame.moves)
       frames[page] = frame
     }
     try require(
@@ -154,8 +169,9 @@ struct Comparison {
     try checkAreas(world, model)
     pages = pages.filter { $0.value.frame.references > 0 }
     frames = frames.filter { $0.value.references > 0 }
-    for (_, page) in pages.values {
-      try require(World.hasZeroesBetweenWords(page), "\(page) has bytes that nobody stored")
+    for known in pages.values where known.moves == known.frame.moves {
+      try require(
+        World.hasZeroesBetweenWords(known.page), "\(known.page) has bytes that nobody stored")
     }
     let counters = world.memory.counters
     let held = model.holds.compactMap { $0 }

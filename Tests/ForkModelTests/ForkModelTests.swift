@@ -40,10 +40,12 @@ struct RandomRun: Sendable, CustomTestStringConvertible {
         window: setting.0, reusesLargeFolios: setting.2))
   }
 
-  /// What a run of this seed comes through: undoing a fork takes a lack of frames.
+  /// What a run of this seed comes through: undoing a fork takes a lack of frames,
+  /// leaves take plenty.
   var mustHappen: [Happening] {
     if setting.window.hasFolios {
-      return Happening.ofFolios + (setting.window == .large ? Happening.ofLeaves : [])
+      let hasLeaves = setting.window == .large && setting.isAmple
+      return Happening.ofFolios + (hasLeaves ? Happening.ofLeaves : [])
         + (setting.reusesLargeFolios ? [.reusedInFolio] : [])
     }
     return Happening.ofPages + (setting.frames < 64 ? [.forkUndone] : [])

@@ -89,6 +89,30 @@ final class World {
       return try onProcess(Place(space, page..<(page + 1))) { space, at, _ throws(MemoryError) in
         try space.splitFolio(at: at)
       }
+    case .move(let place, let target, let keepsOld):
+      let there = address(place.space, target)
+      return try onProcess(place) { space, start, length throws(MemoryError) in
+        try space.remap(
+          start, length: length, newLength: length, to: .fixed(there), keepingOld: keepsOld)
+      }
+    case .resize(let place, let count):
+      return try onProcess(place) { space, start, length throws(MemoryError) in
+        try space.remap(start, length: length, newLength: .pages(count), to: .inPlace)
+      }
+    case .migrate(let place):
+      var movement = PageMovement()
+      var outcome = try onProcess(place) { space, start, length throws(MemoryError) in
+        movement = try space.migrate(start, length: length)
+      }
+      outcome.pageCount = movement.moved
+      outcome.value = Outcome.digest(
+        [
+          movement.pinned, movement.referenced, movement.unreachable, movement.unmovable,
+          movement.withoutFrame,
+        ].map(UInt64.init))
+      return outcome
+    case .compact: _ = try memory.compact()
+    case .reclaim: return Outcome(pageCount: try memory.reclaim(.init(Int.max)).moved)
     case .store(let space, let page, let word, let value):
       spaces[space]?.storeWord(value, at: address(space, page, word))
     case .load(let space, let page, let word):

@@ -1,0 +1,128 @@
+//===----------------------------------------------------------------------===//
+// What moves: ranges to other addresses (mremap), pages to other frames
+// (migration, compaction), and pages away that MADV_FREE gave up (reclaim).
+//===----------------------------------------------------------------------===//
+
+extension ForkModel {
+  // MARK: - mremap
+
+  /// Moves pages to another place of the window, with all that they are.
+  mutating func move(_ place: Place, to target: Int, keepsOld: Bool) -> Outcome {
+    let (space, pages) = (place.space, place.pages)
+    guard mapped(space, pages.lowerBound) != nil else { return Outcome(refusal: .badAddress) }
+    let there = target..<(target + pages.count)
+    if there.overlaps(pages) { return Outcome(refusal: .invalid) }
+    guard pages.upperBound <= endOfAlike(space, pages.lowerBound) else {
+      return Outcome(refusal: .badAddress)
+    }
+    unmap(Place(space, there))
+    for page in pages {
+      splitLeaf(space, page)
+      guard var old = mapped(space, page) else { continue }
+      if let frame = old.entry?.frame { note(frame.folio.pins > 0 ? .movedPinned : .moved) }
+      processes[space]?.pages[target + page - pages.lowerBound] = old
+      old.entry = nil
+      processes[space]?.pages[page] = keepsOld ? old : nil
+      if keepsOld { old.object?.users += 1 }
+    }
+    return Outcome()
+  }
+
+  /// Lets a range end elsewhere, where it is.
+  mutating func resize(_ place: Place, to count: Int) -> Outcome {
+    let (space, pages) = (place.space, place.pages)
+    guard let first = mapped(space, pages.lowerBound) else { return Outcome(refusal: .badAddress) }
+    let end = pages.lowerBound + count
+    if count <= pages.count {
+      if end < pages.upperBound { unmap(Place(space, end..<pages.upperBound)) }
+      return Outcome()
+    }
+    let last = endOfAlike(space, pages.lowerBound)
+    guard pages.upperBound <= last else { return Outcome(refusal: .badAddress) }
+    let fresh = pages.upperBound..<end
+    guard pages.upperBound == last, fresh.allSatisfy({ mapped(space, $0) == nil }) else {
+      return Outcome(refusal: .outOfMemory)
+    }
+    for page in fresh {
+      var more = first
+      more.entry = nil
+      processes[space]?.pages[page] = more
+    }
+    note(.grown)
+    return Outcome()
+  }
+
+  /// Where the pages from one on end that one area could hold.
+  private func endOfAlike(_ space: Int, _ page: Int) -> Int {
+    var end = page + 1
+    while end < window.pages, let one = mapped(space, end - 1), let next = mapped(space, end),
+      one.isAlike(next)
+    { end += 1 }
+    return end
+  }
+
+  // MARK: - Other frames
+
+  /// move_pages: to any other frame, all that nobody holds.
+  mutating func migrate(_ place: Place) -> Outcome {
+    var counts = [UInt64](repeating: 0, count: 5)
+    var moved = 0
+    for page in place.pages {
+      guard let entry = entry(place.space, page), !entry.isLeaf, entry.frame.kind != .zero else {
+        continue
+      }
+      switch stays(entry.frame, page) {
+      case let reason?: counts[reason] += 1
+      case nil where freeFrames == 0: counts[4] += 1
+      case nil:
+        entry.frame.moves += 1
+        moved += 1
+        note(.migrated)
+      }
+    }
+    return Outcome(pageCount: moved, value: Outcome.digest(counts))
+  }
+
+  /// Why a page that is shown at `page` cannot get another frame: pinned,
+  /// referenced, not found wherever it is shown, or of a large folio.
+  private mutating func stays(_ frame: Frame, _ page: Int) -> Int? {
+    let folio = frame.folio
+    if folio.order > 0 { return 3 }
+    if folio.looksPinned {
+      note(.pinStayed)
+      return 0
+    }
+    if folio.gets > 0 { return 1 }
+    // A cache knows its mappings; what fork shared is looked for at its address.
+    let found = processes.indices.count { entry($0, page)?.frame === frame }
+    return frame.kind == .shared || found == frame.maps ? nil : 2
+  }
+
+  /// Compaction moves what it may to where it belongs: which pages those are is
+  /// the machine's business.
+  mutating func compact() {
+    for space in processes.indices {
+      for page in 0..<window.pages {
+        guard let entry = entry(space, page), !entry.isLeaf, entry.frame.kind == .anonymous,
+          stays(entry.frame, page) == nil
+        else { continue }
+        entry.frame.moves += 2
+      }
+    }
+  }
+
+  /// Takes back what MADV_FREE gave up, where nobody stored since or holds it.
+  mutating func reclaim() -> Outcome {
+    var taken = 0
+    for space in processes.indices {
+      for page in 0..<window.pages {
+        guard let frame = entry(space, page)?.frame, frame.isGivenUp, frame.references == 1
+        else { continue }
+        clearEntry(space, page)
+        taken += 1
+        note(.reclaimed)
+      }
+    }
+    return Outcome(pageCount: taken)
+  }
+}
