@@ -32,6 +32,10 @@ extension Dice {
       return .resize(place, 1 + below(2 * place.pages.count + 2))
     case 36..<39: return .migrate(oneIn(2) ? folioPlace(space, window) : place(space, window))
     case 39: return oneIn(3) ? .compact : .reclaim
+    case 40:
+      let vacant = model.processes.indices.first { model.processes[$0] == nil }
+      return .adopt(space: vacant ?? space, source.next())
+    case 41 where oneIn(2): return .giveBack(space: space)
     default:
       let step = drawPlain(model)
       // Processes live longer than elsewhere, so that more comes together in them.

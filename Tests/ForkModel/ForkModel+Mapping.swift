@@ -7,6 +7,7 @@ extension ForkModel {
     _ place: Place, _ access: Access, _ shared: Bool, _ folios: FolioWish
   ) -> Outcome {
     if shared, folios != .base { return Outcome(refusal: .invalid) }
+    if meetsAdopted(place.space, place.pages) { return Outcome(refusal: .exists) }
     unmap(place)
     let object = shared ? SharedObject() : nil
     object?.users = place.pages.count
@@ -17,9 +18,12 @@ extension ForkModel {
     return Outcome()
   }
 
-  mutating func exit(_ space: Int) {
+  @discardableResult
+  mutating func exit(_ space: Int) -> Outcome {
+    let bytes = bytesBack(space)
     unmap(Place(space, 0..<window.pages))
     processes[space] = nil
+    return Outcome(value: bytes)
   }
 
   mutating func unmap(_ place: Place) {
@@ -113,7 +117,9 @@ extension ForkModel {
   mutating func wish(_ place: Place, _ folios: FolioWish) -> Outcome {
     for page in place.pages {
       guard let mapped = mapped(place.space, page) else { return Outcome(refusal: .outOfMemory) }
-      if mapped.isShared { return Outcome(refusal: .invalid) }
+      if mapped.isShared || mapped.isAdopted && folios != .base {
+        return Outcome(refusal: .invalid)
+      }
     }
     for page in place.pages {
       splitCutLeaf(place, page)
@@ -158,6 +164,7 @@ extension ForkModel {
     for (page, mapped) in parent.pages.enumerated() {
       guard var copy = mapped, !copy.isLeftOutByFork else { continue }
       copy.entry = nil
+      copy.isAdopted = false
       copy.object?.users += 1
       processes[child]?.pages[page] = copy
       // Shared mappings fault in again; wiped ones begin empty.

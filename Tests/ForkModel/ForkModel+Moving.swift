@@ -10,11 +10,13 @@ extension ForkModel {
   mutating func move(_ place: Place, to target: Int, keepsOld: Bool) -> Outcome {
     let (space, pages) = (place.space, place.pages)
     guard mapped(space, pages.lowerBound) != nil else { return Outcome(refusal: .badAddress) }
+    if meetsAdopted(space, pages) { return Outcome(refusal: .notSupported) }
     let there = target..<(target + pages.count)
     if there.overlaps(pages) { return Outcome(refusal: .invalid) }
     guard pages.upperBound <= endOfAlike(space, pages.lowerBound) else {
       return Outcome(refusal: .badAddress)
     }
+    if meetsAdopted(space, there) { return Outcome(refusal: .exists) }
     unmap(Place(space, there))
     for page in pages {
       splitLeaf(space, page)
@@ -32,6 +34,7 @@ extension ForkModel {
   mutating func resize(_ place: Place, to count: Int) -> Outcome {
     let (space, pages) = (place.space, place.pages)
     guard let first = mapped(space, pages.lowerBound) else { return Outcome(refusal: .badAddress) }
+    if meetsAdopted(space, pages) { return Outcome(refusal: .notSupported) }
     let end = pages.lowerBound + count
     if count <= pages.count {
       if end < pages.upperBound { unmap(Place(space, end..<pages.upperBound)) }
@@ -40,9 +43,9 @@ extension ForkModel {
     let last = endOfAlike(space, pages.lowerBound)
     guard pages.upperBound <= last else { return Outcome(refusal: .badAddress) }
     let fresh = pages.upperBound..<end
-    guard pages.upperBound == last, fresh.allSatisfy({ mapped(space, $0) == nil }) else {
-      return Outcome(refusal: .outOfMemory)
-    }
+    guard pages.upperBound == last, !meetsAdopted(space, fresh),
+      fresh.allSatisfy({ mapped(space, $0) == nil })
+    else { return Outcome(refusal: .outOfMemory) }
     for page in fresh {
       var more = first
       more.entry = nil
@@ -71,7 +74,7 @@ extension ForkModel {
       guard let entry = entry(place.space, page), !entry.isLeaf, entry.frame.kind != .zero else {
         continue
       }
-      switch stays(entry.frame, page) {
+      switch stays(place.space, entry.frame, page) {
       case let reason?: counts[reason] += 1
       case nil where freeFrames == 0: counts[4] += 1
       case nil:
@@ -84,18 +87,19 @@ extension ForkModel {
   }
 
   /// Why a page that is shown at `page` cannot get another frame: pinned,
-  /// referenced, not found wherever it is shown, or of a large folio.
-  private mutating func stays(_ frame: Frame, _ page: Int) -> Int? {
+  /// referenced, not found wherever it is shown, or of a kind that stays.
+  private mutating func stays(_ space: Int, _ frame: Frame, _ page: Int) -> Int? {
     let folio = frame.folio
-    if folio.order > 0 { return 3 }
+    if folio.order > 0 || mapped(space, page)?.isAdopted == true { return 3 }
     if folio.looksPinned {
       note(.pinStayed)
       return 0
     }
     if folio.gets > 0 { return 1 }
     // A cache knows its mappings; what fork shared is looked for at its address.
-    let found = processes.indices.count { entry($0, page)?.frame === frame }
-    return frame.kind == .shared || found == frame.maps ? nil : 2
+    let found = processes.indices.filter { entry($0, page)?.frame === frame }
+    if frame.kind == .anonymous, found.count < frame.maps { return 2 }
+    return found.contains { mapped($0, page)?.isAdopted == true } ? 3 : nil
   }
 
   /// Compaction moves what it may to where it belongs: which pages those are is
@@ -104,7 +108,7 @@ extension ForkModel {
     for space in processes.indices {
       for page in 0..<window.pages {
         guard let entry = entry(space, page), !entry.isLeaf, entry.frame.kind == .anonymous,
-          stays(entry.frame, page) == nil
+          stays(space, entry.frame, page) == nil
         else { continue }
         entry.frame.moves += 2
       }
@@ -116,7 +120,8 @@ extension ForkModel {
     var taken = 0
     for space in processes.indices {
       for page in 0..<window.pages {
-        guard let frame = entry(space, page)?.frame, frame.isGivenUp, frame.references == 1
+        guard let frame = entry(space, page)?.frame, frame.isGivenUp, frame.references == 1,
+          mapped(space, page)?.isAdopted == false
         else { continue }
         clearEntry(space, page)
         taken += 1

@@ -30,11 +30,14 @@ public enum Happening: CaseIterable, Sendable {
   case moved, movedPinned, grown
   /// Pages that got another frame, that a pin kept where they were, and that reclaim took.
   case migrated, pinStayed, reclaimed
+  /// Memory of the program's that came and went, or was pinned and stayed.
+  case adopted, gaveBack, giveBackRefused
 
   /// Those that take folios.
   public static let ofFolios: [Happening] = [
     .folioCame, .copiedOutOfFolio, .copiedOutOfPinnedFolio, .folioSplit, .splitRefused,
     .moved, .movedPinned, .grown, .migrated, .pinStayed, .reclaimed,
+    .adopted, .gaveBack,
   ]
   /// Those that take leaves.
   public static let ofLeaves: [Happening] = [.leafCame, .leafSplit, .collapsed, .collapseRefused]
@@ -78,6 +81,9 @@ public struct ForkModel {
   public func hasMeaning(_ operation: Operation) -> Bool {
     switch operation {
     case .begin(let space): processes[space] == nil
+    case .adopt(let space, _):
+      processes[space] == nil && freeFrames >= window.adopted.count
+    case .giveBack(let space): !(processes[space]?.adopted.isEmpty ?? true)
     case .fork(let space, let child): processes[space] != nil && processes[child] == nil
     case .exit(let space), .splitFolio(let space, _): processes[space] != nil
     case .map(let place, _, _, _), .unmap(let place), .protect(let place, _),
@@ -115,7 +121,9 @@ public struct ForkModel {
     case .begin(let space):
       processes[space] = Process(pages: Array(repeating: nil, count: window.pages))
     case .fork(let space, let child): return fork(space, child)
-    case .exit(let space): exit(space)
+    case .adopt(let space, let seed): adopt(space, seed)
+    case .giveBack(let space): return giveBack(space)
+    case .exit(let space): return exit(space)
     case .map(let place, let access, let shared, let folios):
       return map(place, access, shared, folios)
     case .unmap(let place): unmap(place)
@@ -151,7 +159,7 @@ public struct ForkModel {
   /// The pages of every window that a step may have changed; nil for all.
   public func touchedPages(by operation: Operation) -> Range<Int>? {
     switch operation {
-    case .begin, .fork, .exit, .compact, .reclaim: nil
+    case .begin, .adopt, .giveBack, .fork, .exit, .compact, .reclaim: nil
     case .move(let place, let target, _):
       around(
         min(

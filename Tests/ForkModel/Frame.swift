@@ -103,6 +103,8 @@ public struct MappedPage {
   public internal(set) var folios = FolioWish.base
   public internal(set) var isLeftOutByFork = false
   public internal(set) var isWipedByFork = false
+  /// The program's own memory.
+  public internal(set) var isAdopted = false
   public internal(set) var entry: Entry?
 
   public var isShared: Bool { object != nil }
@@ -110,13 +112,16 @@ public struct MappedPage {
   /// Could one area hold this page and `next`, the one behind it?
   func isAlike(_ next: MappedPage) -> Bool {
     access == next.access && object === next.object && folios == next.folios
-      && isLeftOutByFork == next.isLeftOutByFork && isWipedByFork == next.isWipedByFork
+      && isAdopted == next.isAdopted && isLeftOutByFork == next.isLeftOutByFork
+      && isWipedByFork == next.isWipedByFork
       && (object == nil || objectPage + 1 == next.objectPage)
   }
 }
 
 public struct Process {
   public internal(set) var pages: [MappedPage?]
+  /// Where memory was adopted, unmapped since or not.
+  var adopted = 0..<0
   /// A pin was once asked for here: fork looks for pins from then on.
   var hasPinned = false
 }

@@ -20,6 +20,8 @@ extension Operation: CustomStringConvertible {
   public var description: String {
     switch self {
     case .begin(let space): "begin \(space)"
+    case .adopt(let space, let seed): "adopt \(space): \(seed)"
+    case .giveBack(let space): "give back \(space)"
     case .fork(let space, let child): "fork \(space) to \(child)"
     case .exit(let space): "exit \(space)"
     case .map(let place, let access, let shared, let folios):

@@ -59,6 +59,10 @@ public struct Acquisition: Hashable, Sendable {
 public enum Operation: Hashable, Sendable {
   /// A process with an empty window.
   case begin(space: Int)
+  /// One with adopted memory in it, its words counted from a number.
+  case adopt(space: Int, UInt64)
+  /// Gives that back, and ends.
+  case giveBack(space: Int)
   case fork(space: Int, child: Int)
   case exit(space: Int)
   case map(Place, Access, shared: Bool, FolioWish)
@@ -101,12 +105,15 @@ extension Operation {
 
 /// What a step comes to.
 public struct Outcome: Equatable, Sendable {
-  public enum Refusal: Sendable { case badAddress, outOfMemory, invalid, tryAgain }
+  public enum Refusal: Sendable {
+    case badAddress, outOfMemory, invalid, tryAgain, busy, exists, notSupported
+  }
 
   public var refusal: Refusal?
   /// Pages acquired, moved or taken back.
   public var pageCount = 0
-  /// What was loaded: a word, or `digest` of many; or of why pages did not move.
+  /// What was loaded: a word, or `digest` of many; or of why pages did not move;
+  /// or the program's own bytes when it has them back.
   public var value: UInt64 = 0
 
   public init(refusal: Refusal? = nil, pageCount: Int = 0, value: UInt64 = 0) {

@@ -20,6 +20,14 @@ public struct Window: Hashable, Sendable {
   /// Room for one leaf, and something before and behind it.
   public static let large = Window(pages: 544, border: 16, spaces: 4, hasFolios: true)
 
+  /// Where memory that the program had already lies, in a process that adopts some.
+  public var adopted: Range<Int> { border - 8..<border }
+
+  /// The words of a page of it.
+  public static func words(_ seed: UInt64, _ page: Int) -> [UInt64] {
+    (0..<Limits.words).map { seed &+ UInt64(page * Limits.words + $0) }
+  }
+
   /// The pages of a leaf.
   static let leafPages = 512
 

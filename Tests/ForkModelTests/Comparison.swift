@@ -200,7 +200,8 @@ struct Comparison {
               && (area.sharing == .shared) == known.isShared
               && area.flags.contains(.dontFork) == known.isLeftOutByFork
               && area.flags.contains(.wipeOnFork) == known.isWipedByFork
-              && area.flags.contains(.hugePage) == (known.folios == .leaf),
+              && area.flags.contains(.hugePage) == (known.folios == .leaf)
+              && area.flags.contains(.adopted) == known.isAdopted,
             "process \(space), page \(page): \(area), not \(known)")
         }
       }

@@ -21,6 +21,8 @@ final class World {
   private(set) var spaces: [AddressSpace?]
   private var bases: [UserAddress]
   private(set) var held = [[Page]](repeating: [], count: Limits.holds)
+  /// Memory of the program's that a process adopted.
+  private(set) var adopted: [AdoptedRange?]
   private var pins = [Bool](repeating: false, count: Limits.holds)
   /// As many bytes as a window has.
   private let buffer: UnsafeMutableRawBufferPointer
@@ -30,6 +32,7 @@ final class World {
     self.window = window
     spaces = Array(repeating: nil, count: window.spaces)
     bases = Array(repeating: UserAddress(0), count: window.spaces)
+    adopted = Array(repeating: nil, count: window.spaces)
     unsafe buffer = .allocate(byteCount: window.pages * pageSize, alignment: pageSize)
     unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0)
   }
@@ -39,7 +42,7 @@ final class World {
   /// Gives everything back.
   func close() {
     for hold in held.indices { release(hold) }
-    for space in spaces { space?.exit() }
+    for space in spaces.indices { _ = exit(space) }
     spaces = []
   }
 
@@ -56,9 +59,9 @@ final class World {
     switch operation {
     case .begin(let space): try begin(space)
     case .fork(let space, let child): return try fork(space, child)
-    case .exit(let space):
-      spaces[space]?.exit()
-      spaces[space] = nil
+    case .adopt(let space, let seed): try adopt(space, seed)
+    case .giveBack(let space): return try giveBack(space)
+    case .exit(let space): return exit(space)
     case .map(let place, let access, let shared, let folios):
       return try onProcess(place) { space, start, length throws(MemoryError) in
         _ = try space.map(
@@ -163,6 +166,20 @@ final class World {
       return unsafe page.bytes[start] == 0
         && memcmp(bytes, bytes + 1, offset(ofWord: word) - start - 1) == 0
     }
+  }
+
+  /// Has a process that was made elsewhere.
+  func take(
+    _ space: AddressSpace, as number: Int, at base: UserAddress, adopted range: AdoptedRange
+  ) {
+    spaces[number] = space
+    bases[number] = base
+    adopted[number] = range
+  }
+
+  func forget(_ number: Int) {
+    spaces[number] = nil
+    adopted[number] = nil
   }
 
   /// The window lies across a border of 2 MiB.
@@ -306,12 +323,15 @@ extension ModelAdvice {
 }
 
 extension Outcome.Refusal {
-  fileprivate init(_ error: MemoryError) throws {
+  init(_ error: MemoryError) throws {
     switch error.number {
     case .badAddress: self = .badAddress
     case .outOfMemory: self = .outOfMemory
     case .invalid: self = .invalid
     case .tryAgain: self = .tryAgain
+    case .busy: self = .busy
+    case .exists: self = .exists
+    case .notSupported: self = .notSupported
     default: throw error
     }
   }
