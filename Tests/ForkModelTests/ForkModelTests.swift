@@ -1,6 +1,7 @@
 //===----------------------------------------------------------------------===//
 // The random test of fork: processes that fork, exit, store, pin, unpin, unmap
-// and protect, beside a model that knows only the rules.
+// and protect, and another of folios that come, are cut, collapsed, moved and given
+// back, beside a model that knows only the rules.
 //===----------------------------------------------------------------------===//
 
 import AddressSpaces
@@ -72,7 +73,7 @@ struct ForkModelTests {
   }
 
   @Test(
-    "C.4, D.2.4, D.3 row 3: 50,000 random steps in folios end as the model says",
+    "C.4, D.2.4, D.3, G6: 50,000 random steps in folios, moved or adopted, end as the model says",
     arguments: RandomRun.withFolios)
   func randomFolios(run: RandomRun) throws {
     try play(run)
