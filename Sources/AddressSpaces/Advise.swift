@@ -152,6 +152,8 @@ extension MM {
   func setFlags(
     _ start: UInt64, _ end: UInt64, _ flags: AreaFlags
   ) throws(MemoryError) {
+    // What changes nothing splits nothing, above all no leaf.
+    if let area = unsafe area(containing: start), unsafe area.pointee.flags == flags { return }
     guard var reserve = makeNodes(splitsNeeded(start, end)) else {
       throw MemoryError(.outOfMemory, .metadataExhausted, end - start)
     }

@@ -125,6 +125,7 @@ struct SlowWalk {
     var faultsLeft = 3
     while true {
       let fault: FaultAccess
+      let faultsAlone: Bool
       switch unsafe follow(address, in: area) {
       case .page(let page, let entry, let leafPages):
         return grab(page, min(leafPages, remaining), entry, at: address, turn: &turn)
@@ -135,7 +136,9 @@ struct SlowWalk {
         turn.pageCount += 1
         return nil
       case .refused(let error): return error
-      case .needsFault(let access): fault = access
+      case .needsFault(let access, let isAlone):
+        fault = access
+        faultsAlone = isAlone
       }
       if flags.contains(.noFault) {
         return MemoryError(
@@ -145,8 +148,9 @@ struct SlowWalk {
       faultsLeft -= 1
       // Whatever follows and needs the same is brought in by the same call.
       var run = 1
-      while run < remaining,
-        case .needsFault(fault) = unsafe follow(address + UInt64(run) << 12, in: area)
+      while !faultsAlone, run < remaining,
+        case .needsFault(fault, alone: false) = unsafe follow(
+          address + UInt64(run) << 12, in: area)
       { run += 1 }
       let result = unsafe mm.handleFault(at: address, pages: run, in: area, access: fault)
       if result.pages == 0, let error = result.outcome.error(at: address) { return error }
@@ -197,13 +201,15 @@ struct SlowWalk {
     case page(Page, entry: UInt64, leafPages: Int)
     /// A frame without a page.
     case pageless
-    case needsFault(FaultAccess)
+    /// `alone`: a page of a folio. Holds on its other pages decide whether it is
+    /// reused or copied (D.3 row 3), so those are taken before it faults.
+    case needsFault(FaultAccess, alone: Bool)
     case refused(MemoryError)
   }
 
   /// follow_page_pte and follow_page_mask (C.5.4).
   private func follow(_ address: UInt64, in area: UnsafeMutablePointer<Area>) -> Followed {
-    let absent = Followed.needsFault(writes ? .write : .read)
+    let absent = Followed.needsFault(writes ? .write : .read, alone: false)
     let isAnonymousArea = unsafe area.pointee.flags.contains(.anonymous)
     if flags.contains(.splitPMD) { mm.splitLeaf(at: address) }
     var value: UInt64 = 0
@@ -233,7 +239,7 @@ struct SlowWalk {
     let isExclusive = isAnonymous && (isLeaf ? page.folioHead : page).isAnonymousExclusive
     let isWritable = value & CSHIMS_PTE_WRITE != 0
     if writes, !isWritable, !mayForceWrite(unsafe area.pointee, isExclusive) {
-      return .needsFault(.write)
+      return .needsFault(.write, alone: page.folioOrder > 0)
     }
     if isSpecial {
       if flags.contains(.dump) { return .refused(MemoryError(.badAddress, .notPresent, address)) }
@@ -244,7 +250,7 @@ struct SlowWalk {
         flags, isAnonymous: isAnonymous, isExclusive: isExclusive,
         isCopyOnWrite: unsafe area.pointee.isCopyOnWrite, machine)
     {
-      return .needsFault(.unshare)
+      return .needsFault(.unshare, alone: page.folioOrder > 0)
     }
     return .page(
       page, entry: value, leafPages: leafPages(page, at: address, isLeaf, isExclusive))

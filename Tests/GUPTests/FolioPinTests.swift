@@ -65,6 +65,33 @@ struct FolioPinTests {
   }
 
   @Test(
+    "D.3 row 3: a call's own hold on one page of a folio forbids it to reuse the next",
+    arguments: [FolioSize.order(2), .order(9)])
+  func reuseOfNeighbours(size: FolioSize) throws {
+    try withFolios(size) { box, start, head in
+      box.memory.policy = .reuseLargeFolios
+      try box.space.fork().exit()
+      #expect(try box.take(.pinUserPages, start, 2, .write).pageCount == 2)
+      #expect(box.taken(0) == head)
+      #expect(box.taken(1)?.folioHead != head)
+      box.release(.pinUserPages, 2)
+    }
+  }
+
+  @Test("D.3 row 3: advice that changes nothing leaves a leaf whole, and reused as a whole")
+  func advisedLeaf() throws {
+    try withFolios(.huge) { box, start, head in
+      box.memory.policy = .reuseLargeFolios
+      try box.space.fork().exit()
+      try box.space.advise(start + .pages(5), length: .pages(1), .keepOnFork)
+      #expect(try box.take(.pinUserPages, start, 1, .write).pageCount == 1)
+      #expect(box.taken(0) == head)
+      #expect(box.space.isWritable(at: start + .pages(7)))
+      box.release(.pinUserPages, 1)
+    }
+  }
+
+  @Test(
     "C.5.6: the slow path takes a folio's pages as one event and one count", arguments: backings)
   func together(size: FolioSize) throws {
     try withFolios(size) { box, start, head in
