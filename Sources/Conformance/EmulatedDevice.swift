@@ -93,15 +93,21 @@ extension EmulatedScene {
     var iterator = try IOVIter(
       iovec: segments.map { UserSegment(base: address($0), length: ByteCount($0.length)) },
       direction: direction, in: space(by), dialect: .upstream)
-    var moved = 0
-    while iterator.count > 0 {
-      let extraction = try iterator.extractPages()
-      guard !extraction.isEmpty else { break }
-      try body(extraction)
-      moved += extraction.length.rawValue
-      extraction.release(dirty: true)
-    }
-    return moved
+    return try transfer(&iterator, body)
+  }
+
+  /// A device works on all of a transfer at once: nothing is released before everything is held.
+  private func transfer(
+    _ iterator: inout IOVIter, _ body: (borrowing Extraction) throws(MemoryError) -> Void
+  ) throws(MemoryError) -> Int {
+    guard iterator.count > 0 else { return 0 }
+    let extraction = try iterator.extractPages()
+    guard !extraction.isEmpty else { return 0 }
+    let length = extraction.length.rawValue
+    try body(extraction)
+    let rest = try transfer(&iterator, body)
+    extraction.release(dirty: true)
+    return length + rest
   }
 }
 

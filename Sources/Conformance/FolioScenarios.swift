@@ -112,6 +112,39 @@ extension Catalogue {
           .exit(by: "C"), .store(by: "P", at: Place("x", page: 2), value: stored),
           .frames(of: eight), .see(by: "P", at: eight),
         ]),
+      Scenario(
+        "folio.reuse.pin.\(mapped)",
+        "a pin of two pages: the first one's forbids to reuse the second",
+        needs: .frames,
+        folio + [
+          .fork(by: "P", child: "C"), .protect(by: "C", at: third, to: .readOnly),
+          .protect(by: "C", at: third, to: .readWrite), .exit(by: "P"),
+          .take(by: "C", at: Stretch("x", page: 3, pages: 2), as: "device", how: .pin),
+          .frames(of: eight), .see(by: "C", at: eight),
+        ]),
+      Scenario(
+        "folio.reuse.advised.\(mapped)", "advice that changes nothing splits nothing",
+        needs: .frames,
+        folio + [
+          .fork(by: "P", child: "C"), .exit(by: "C"),
+          .advise(by: "P", at: third, to: .keepOnFork),
+          .take(by: "P", at: Stretch("x"), as: "device", how: .pin),
+          .store(by: "P", at: Place("x", page: 5), value: stored), .frames(of: eight),
+        ]),
+      Scenario(
+        "folio.reuse.third.\(mapped)", "a second child is the last one left", needs: .frames,
+        differences: [
+          KnownDifference(
+            from: KernelVersion(6, 15),
+            why: """
+              D.3 row 3: Linux knows two address spaces that map a folio; of a third it cannot \
+              tell that it is alone, and copies
+              """)
+        ],
+        folio + [
+          .fork(by: "P", child: "C"), .fork(by: "P", child: "D"), .exit(by: "P"), .exit(by: "C"),
+          .store(by: "D", at: Place("x", page: 2), value: stored), .see(by: "D", at: eight),
+        ]),
       scenario(
         "folio.part", "parts are protected, dropped and unmapped under a pin",
         [

@@ -171,7 +171,8 @@ struct HostTranslation {
   // MARK: - Answers
 
   func observations(
-    of steps: [Step], _ answers: [HostStage.Answer], zeroFrames: (page: UInt64, huge: Range<UInt64>), witness: Witness
+    of steps: [Step], _ answers: [HostStage.Answer],
+    zeroFrames: (page: UInt64, huge: Range<UInt64>), witness: Witness
   ) -> [Observation] {
     var list: [Observation] = []
     var counted: HostStage.Answer?

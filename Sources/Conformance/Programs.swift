@@ -118,7 +118,11 @@ public struct Programs: Sendable {
           value: byte())
       default: return .deviceRead(through: name)
       }
-    case 76..<84: return .fork(by: by, child: "C\(cast.processes.count)")
+    case 76..<84:
+      // Linux knows two processes that map a folio; with a third it is only careful.
+      let isHuge = cast.buffers.values.contains { $0.backing == .huge }
+      return isHuge && cast.live.count > 1
+        ? .touch(by: by, at: some) : .fork(by: by, child: "C\(cast.processes.count)")
     case 84..<87:
       return by == Cast.first && cast.live.count == 1 ? .touch(by: by, at: some) : .exit(by: by)
     case 87..<92: return .protect(by: by, at: some, to: one(of: Access.allCases))
