@@ -18,6 +18,8 @@
 #include "cshims_machine.h"
 #include "cshims_mm.h"
 #include "cshims_xarray.h"
+#include "cshims_handle.h"
+#include "cshims_ledger.h"
 #include "cshims_host.h"
 #include "cshims_file.h"
 #include "cshims_trap.h"

@@ -217,6 +217,9 @@ struct Call {
     if holdCount > 0 {
       mm.machine.count(pins ? CSHIMS_PINS_ACQUIRED : CSHIMS_REFS_ACQUIRED, holdCount)
     }
+    if Ledger.isOn, let list = unsafe list {
+      unsafe noteTaken(pins ? .pin : .reference, list, count: pageCount, in: mm.hot)
+    }
     if unsafe cshims_instrumented(mm.machine.header), let list = unsafe list {
       unsafe Call.tell(mm, pins ? .pin : .get, start, list, pageCount)
     }

@@ -67,6 +67,9 @@ public func unpinUserPageRangeDirtyLock(_ page: Page, count: Int, dirty: Bool) -
   guard UInt64(count) <= machine.frameCount - page.frameNumber.rawValue else {
     return MemoryError(.invalid, .framesOutsideMachine, count)
   }
+  if Ledger.isOn, let unheld = page.firstUnheld(.pin, pageCount: count, call: call(.pin)) {
+    return missing(unheld)
+  }
   var released = 0
   var i = 0
   while i < count {
@@ -90,6 +93,9 @@ public func unpinUserFolio(_ page: Page, count: Int) -> MemoryError? {
     count <= Int(CSHIMS_REF_MAX)
   else { return MemoryError(.invalid, .countOverflow, count) }
   guard page.isOwn, !page.isZeroPage, count > 0 else { return nil }
+  if Ledger.isOn, !page.mayDrop(.pin, count: count, call: "unpin_user_folio") {
+    return missing(page)
+  }
   if dropFolio(page, count, .pin, dirty: false) { account(page.machine, .pin, count, page) }
   return nil
 }
@@ -128,6 +134,11 @@ private func refusal(of count: Int) -> MemoryError? {
   count < 0 ? MemoryError(.invalid, .countNegative, count) : nil
 }
 
+/// The ledger knows of no hold that a release would drop.
+private func missing(_ page: Page) -> MemoryError {
+  MemoryError(.invalid, .holdMissing, page.frameNumber.rawValue)
+}
+
 @inline(__always)
 private func call(_ hold: PageHold) -> StaticString {
   hold == .pin ? "unpin_user_page" : "put_page"
@@ -151,6 +162,7 @@ private func tell(_ hold: PageHold, _ released: Int, _ first: Page) {
 /// Drops one hold: the hot loop's turn, without the loop.
 @inline(__always)
 private func dropOne(_ page: Page, _ hold: PageHold) {
+  if Ledger.isOn, !page.mayDrop(hold, call: call(hold)) { return }
   if isUnusual(page) || page.flags & oddities(hold) != 0 {
     // The zero page counts no pins.
     if hold == .pin, page.isZeroPage { return }
@@ -198,7 +210,7 @@ private func dropFolio(_ page: Page, _ count: Int, _ hold: PageHold, dirty: Bool
 private func drop(
   _ list: UnsafePointer<Page?>, _ count: Int, _ hold: PageHold, dirty: Bool
 ) -> MemoryError? {
-  if count == 1, !dirty, let page = unsafe list[0] {
+  if count == 1, !dirty, !Ledger.isOn, let page = unsafe list[0] {
     dropOne(page, hold)
     return nil
   }
@@ -210,6 +222,9 @@ private func dropMany(
   _ list: UnsafePointer<Page?>, _ count: Int, _ hold: PageHold, dirty: Bool
 ) -> MemoryError? {
   if let warning = refusal(of: count) { return warning }
+  if Ledger.isOn, let unheld = unsafe firstUnheld(hold, list, count: count, call: call(hold)) {
+    return missing(unheld)
+  }
   var i = 0
   while i < count {
     guard let first = unsafe list[i] else {

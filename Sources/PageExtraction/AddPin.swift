@@ -4,6 +4,7 @@
 //===----------------------------------------------------------------------===//
 
 internal import CShims
+internal import Events
 public import PageFrames
 
 extension Page {
@@ -23,6 +24,7 @@ extension Page {
       throw MemoryError(.invalid, .pageNotPinned, frameNumber.rawValue)
     }
     try acquire(.pin)
+    if Ledger.isOn { noteTaken(.pin) }
   }
 
   /// Takes `count` more pins on a page that is held, and counts them as any
@@ -35,5 +37,6 @@ extension Page {
     guard count > 0, !isZeroPage else { return }
     try acquire(.pin, count: count)
     machine.count(CSHIMS_PINS_ACQUIRED, count)
+    if Ledger.isOn { noteTaken(.pin, count: count) }
   }
 }

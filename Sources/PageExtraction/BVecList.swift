@@ -287,6 +287,7 @@ struct BVecList: ~Copyable, @unchecked Sendable {
   private func dropReferences(_ page: Page, _ holds: Int) {
     let machine = memory.machine
     let frame = page.frameNumber.rawValue
+    if Ledger.isOn, !page.mayDrop(.reference, count: holds, call: "folio_put_refs") { return }
     guard page.releaseIfHeld(.reference, count: holds) else { return }
     machine.count(CSHIMS_REFS_RELEASED, holds)
     unsafe machine.header.emit(.put, address: 0, frame: frame, pageCount: holds)

@@ -176,6 +176,15 @@ public struct MemoryError: Error, Equatable, Sendable {
     case joinableMachine
     case adoptionLost
     case pinned
+    // The C interface and the ledger.
+    case handleInvalid
+    case pageInvalid
+    case iteratorInvalid
+    case extractionInvalid
+    case outputMissing
+    case argumentUnknown
+    case indexOutOfRange
+    case holdMissing
 
     /// What is wrong with the value, as a clause that follows it.
     public var text: String {
@@ -277,6 +286,14 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .adoptedMemory: "adopted memory stays where the program has it"
       case .adoptionLost: "the program has unmapped adopted memory"
       case .pinned: "page is pinned"
+      case .handleInvalid: "handle is NULL, of another kind, or destroyed"
+      case .pageInvalid: "pointer is NULL or no page of a machine that lives"
+      case .iteratorInvalid: "no iterator, or what it was made of is gone"
+      case .extractionInvalid: "no extraction, or one that was released"
+      case .outputMissing: "no place was given for what the call yields"
+      case .argumentUnknown: "no such value of this argument"
+      case .indexOutOfRange: "index is beyond the last one"
+      case .holdMissing: "page has no such hold to drop, says the ledger (frame)"
       }
     }
   }

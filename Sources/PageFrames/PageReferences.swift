@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 internal import CShims
+internal import Events
 
 /// What is taken on a page.
 @frozen
@@ -132,10 +133,12 @@ extension Page {
   public func get() throws(MemoryError) {
     try acquire(.reference)
     machine.count(CSHIMS_REFS_ACQUIRED, 1)
+    if Ledger.isOn { noteTaken(.reference) }
   }
 
   /// Drops a reference and counts it (put_page).
   public func put() {
+    if Ledger.isOn, !mayDrop(.reference, call: "put_page") { return }
     let machine = machine
     if releaseIfHeld(.reference) { machine.count(CSHIMS_REFS_RELEASED, 1) }
   }

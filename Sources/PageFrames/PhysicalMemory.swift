@@ -313,6 +313,7 @@ extension PhysicalMemory {
     }
     page.note(.reference, 1)
     machine.count(CSHIMS_REFS_ACQUIRED, 1)
+    if Ledger.isOn { page.noteTaken(.reference) }
     return page
   }
 
