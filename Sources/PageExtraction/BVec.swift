@@ -10,13 +10,13 @@ public import PageFrames
 /// that page, into the ones that follow it in physical memory. Holds nothing:
 /// whoever makes one keeps the pages alive.
 @frozen
-public struct BVec: Hashable, Sendable {
+public struct BVec: Hashable, Sendable, BitwiseCopyable {
   /// The page that `offset` counts from (bv_page).
   public var page: Page
-  /// Bytes from the page's start, from 0; a page and more is fine (bv_offset).
-  public var offset: Int
   /// Bytes, from 0 (bv_len).
   public var length: Int
+  /// Bytes from the page's start, from 0; a page and more is fine (bv_offset).
+  public var offset: Int
 
   @inlinable
   public init(page: Page, offset: Int, length: Int) {

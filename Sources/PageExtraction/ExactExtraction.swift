@@ -22,16 +22,25 @@ extension IOVIter {
   public mutating func extractPagesExactly(
     _ length: ByteCount, maxPages: PageCount = .unlimited, options: ExtractionOptions = []
   ) throws(MemoryError) -> Extraction {
+    let (result, slots) = try unsafe extractExactlyToNewList(
+      length, maxPages: maxPages, options: options)
+    return unsafe Extraction(result, slots: slots, memory: memory)
+  }
+
+  /// The same without an owner; see `extractToNewList`.
+  package mutating func extractExactlyToNewList(
+    _ length: ByteCount, maxPages: PageCount, options: ExtractionOptions
+  ) throws(MemoryError) -> (ExtractionResult, UnsafeMutablePointer<Page?>?) {
     try checkExact(length)
     let before = cursor
-    let extraction = try extractPages(maxSize: length, maxPages: maxPages, options: options)
-    guard extraction.length == length else {
-      let (length, stop) = (extraction.length, extraction.stop)
-      extraction.release()
-      try takeBack(length, to: before)
-      throw stop.shortfall(length)
+    let (result, slots) = try unsafe extractToNewList(
+      maxSize: length, maxPages: maxPages, options: options)
+    guard result.length == length else {
+      unsafe Extraction(result, slots: slots, memory: memory).release()
+      try takeBack(result.length, to: before)
+      throw result.stop.shortfall(result.length)
     }
-    return extraction
+    return unsafe (result, slots)
   }
 
   /// Extracts exactly `length` bytes from as many segments as they lie in, and

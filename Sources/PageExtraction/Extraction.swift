@@ -39,11 +39,15 @@ public struct Extraction: ~Copyable, @unchecked Sendable {
   let slots: UnsafeMutablePointer<Page?>?
   private var releasesDirty = false
 
-  /// - Parameter list: what was filled; nil for an empty result.
-  init(_ result: ExtractionResult, list: consuming PageBuffer?, memory: PhysicalMemory) {
+  /// - Parameter slots: what was filled, its own from now on; nil for an empty
+  ///   result.
+  @inline(__always)
+  init(
+    _ result: ExtractionResult, slots: UnsafeMutablePointer<Page?>?, memory: PhysicalMemory
+  ) {
     self.memory = memory
     self.result = result
-    unsafe self.slots = list?.relinquish()
+    unsafe self.slots = slots
   }
 
   /// Drops what is held and frees the list.

@@ -68,6 +68,10 @@ public struct ExtractionResult: Equatable, Sendable {
     }
   }
 
+  /// Ends what a pipe knows of it, though its pages may be in use on: for
+  /// callers who have no call at which they are done with them.
+  package func forget() { listing?.end() }
+
   /// The same for a list in a buffer; leaves the buffer as it is.
   public func release(_ pages: borrowing PageBuffer, dirty: Bool = false) {
     unsafe release(

@@ -24,11 +24,10 @@ public struct FolioQueue: Sendable {
   /// - Parameter head: its first page; its order is read now.
   /// - Throws: EINVAL for a page that is not its folio's first.
   public mutating func append(_ head: Page) throws(MemoryError) {
-    let order = head.folioOrder
-    guard head.frameNumber.rawValue & ((1 << UInt64(order)) - 1) == 0 else {
+    guard let folio = QueuedFolio(head) else {
       throw MemoryError(.invalid, .notFolioHead, head.frameNumber.rawValue)
     }
-    folios.append(QueuedFolio(basePage: head, order: UInt8(order)))
+    folios.append(folio)
   }
 
   /// Folios in the queue.
@@ -43,10 +42,20 @@ public struct FolioQueue: Sendable {
 }
 
 /// A folio with the order it had when it was queued.
-struct QueuedFolio: PagedSegment {
-  let basePage: Page
-  let order: UInt8
+package struct QueuedFolio: Sendable, BitwiseCopyable {
+  package let basePage: Page
+  package let order: UInt64
 
+  /// Nil for a page that is not its folio's first.
+  package init?(_ head: Page) {
+    let order = UInt64(head.folioOrder)
+    guard head.frameNumber.rawValue & ((1 << order) - 1) == 0 else { return nil }
+    self.basePage = head
+    self.order = order
+  }
+}
+
+extension QueuedFolio: PagedSegment {
   @inline(__always)
   var start: UInt64 { 0 }
   @inline(__always)

@@ -41,12 +41,23 @@ extension IOVIter {
     maxSize: ByteCount = .maximumTransfer, maxPages: PageCount = .unlimited,
     options: ExtractionOptions = []
   ) throws(MemoryError) -> Extraction {
+    let (result, slots) = try unsafe extractToNewList(
+      maxSize: maxSize, maxPages: maxPages, options: options)
+    return unsafe Extraction(result, slots: slots, memory: memory)
+  }
+
+  /// The same without an owner: who calls it owes what the result holds, and
+  /// frees the list by `cshims_free`. Nil for an empty result.
+  @inline(__always)
+  package mutating func extractToNewList(
+    maxSize: ByteCount, maxPages: PageCount, options: ExtractionOptions
+  ) throws(MemoryError) -> (ExtractionResult, UnsafeMutablePointer<Page?>?) {
     guard let plan = userPlan(maxSize, maxPages, options) else {
-      return try extractCarefully(maxSize, maxPages, options)
+      return try unsafe extractCarefully(maxSize, maxPages, options)
     }
     let list = try PageBuffer(unfilled: plan.slotCount, machine: memory.machine)
-    return Extraction(
-      try unsafe take(plan, into: list.baseAddress), list: list, memory: memory)
+    let result = try unsafe take(plan, into: list.baseAddress)
+    return unsafe (result, list.relinquish())
   }
 
   /// Extracts the next pages into the caller's list, from its first slot, and
@@ -159,15 +170,14 @@ extension IOVIter {
   @inline(never)
   private mutating func extractCarefully(
     _ maxSize: ByteCount, _ maxPages: PageCount, _ options: ExtractionOptions
-  ) throws(MemoryError) -> Extraction {
+  ) throws(MemoryError) -> (ExtractionResult, UnsafeMutablePointer<Page?>?) {
     guard let plan = kernelPlan(maxSize, maxPages, options) else {
-      let result = try refuseOrFinish(maxSize, maxPages, options)
-      return Extraction(result, list: nil, memory: memory)
+      return try (refuseOrFinish(maxSize, maxPages, options), nil)
     }
     let list = try PageBuffer(unfilled: plan.slotCount, machine: memory.machine)
     let result = try unsafe listPages(plan, into: list.baseAddress)
-    guard result.pageCount > 0 else { return Extraction(result, list: nil, memory: memory) }
-    return Extraction(result, list: list, memory: memory)
+    guard result.pageCount > 0 else { return (result, nil) }
+    return unsafe (result, list.relinquish())
   }
 
   /// The same into a list of the caller's.

@@ -50,7 +50,7 @@ extension IOVIter {
       total += length
     }
     return IOVIter(
-      .iovec(Segments(list: segments)), count: total.rawValue, direction: direction,
+      .iovec(Segments(list: SegmentList(segments))), count: total.rawValue, direction: direction,
       in: space, dialect: dialect ?? space.memory.defaultDialect)
   }
 

@@ -44,6 +44,14 @@ extension IOVIter {
     iovec segments: [UserSegment], count: ByteCount? = nil, direction: Direction,
     in space: AddressSpace, dialect: Dialect? = nil
   ) throws(MemoryError) {
+    try self.init(
+      SegmentList(segments), count: count, direction: direction, in: space, dialect: dialect)
+  }
+
+  init(
+    _ segments: SegmentList<UserSegment>, count: ByteCount?, direction: Direction,
+    in space: AddressSpace, dialect: Dialect?
+  ) throws(MemoryError) {
     let count = try IOVIter.checked(
       count, atMost: Segments<UserSegment>.checkedTotal(of: segments))
     self.init(
@@ -78,7 +86,16 @@ extension IOVIter {
     bvec segments: [BVec], count: ByteCount? = nil, direction: Direction,
     memory: PhysicalMemory, dialect: Dialect? = nil
   ) throws(MemoryError) {
-    for segment in segments { try segment.check(memory.machine) }
+    try self.init(
+      SegmentList(segments), count: count, direction: direction, memory: memory,
+      dialect: dialect)
+  }
+
+  init(
+    _ segments: SegmentList<BVec>, count: ByteCount?, direction: Direction,
+    memory: PhysicalMemory, dialect: Dialect?
+  ) throws(MemoryError) {
+    for index in 0..<segments.count { try segments[index].check(memory.machine) }
     let count = try IOVIter.checked(count, atMost: Segments<BVec>.total(of: segments))
     self.init(
       .bvec(Segments(list: segments)), at: Cursor(count: count), direction, memory, nil,
@@ -103,8 +120,17 @@ extension IOVIter {
     kvec segments: [KVec], count: ByteCount? = nil, direction: Direction,
     memory: PhysicalMemory, dialect: Dialect = .upstream
   ) throws(MemoryError) {
+    try self.init(
+      SegmentList(segments), count: count, direction: direction, memory: memory,
+      dialect: dialect)
+  }
+
+  init(
+    _ segments: SegmentList<KVec>, count: ByteCount?, direction: Direction,
+    memory: PhysicalMemory, dialect: Dialect
+  ) throws(MemoryError) {
     let total = try Segments<KVec>.total(of: segments)
-    for segment in segments { try segment.check(memory.machine) }
+    for index in 0..<segments.count { try segments[index].check(memory.machine) }
     let count = try IOVIter.checked(count, atMost: total)
     self.init(
       .kvec(Segments(list: segments)), at: Cursor(count: count), direction, memory, nil, dialect)
@@ -153,10 +179,18 @@ extension IOVIter {
     count: ByteCount? = nil, direction: Direction, memory: PhysicalMemory,
     dialect: Dialect = .upstream
   ) throws(MemoryError) {
-    let folios = queue.folios
-    for folio in folios where !memory.machine.owns(folio.basePage) {
+    try self.init(
+      SegmentList(queue.folios), slot: slot, offset: offset, count: count,
+      direction: direction, memory: memory, dialect: dialect)
+  }
+
+  init(
+    _ folios: SegmentList<QueuedFolio>, slot: Int, offset: ByteCount, count: ByteCount?,
+    direction: Direction, memory: PhysicalMemory, dialect: Dialect
+  ) throws(MemoryError) {
+    for index in 0..<folios.count where !memory.machine.owns(folios[index].basePage) {
       throw MemoryError(
-        .invalid, .machineMismatch, folio.basePage.frameNumber.rawValue)
+        .invalid, .machineMismatch, folios[index].basePage.frameNumber.rawValue)
     }
     guard slot >= 0, slot <= folios.count else {
       throw MemoryError(.invalid, .positionOutOfRange, slot)
@@ -166,7 +200,7 @@ extension IOVIter {
     }
     let total = try Segments<QueuedFolio>.total(of: folios)
     var before = offset.rawValue
-    for folio in folios[..<slot] { before += folio.byteLength }
+    for index in 0..<slot { before += folios[index].byteLength }
     var cursor = try Cursor(count: IOVIter.checked(count, atMost: total - before))
     (cursor.index, cursor.offset) = (slot, offset.rawValue)
     self.init(

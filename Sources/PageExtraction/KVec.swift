@@ -7,7 +7,7 @@
 /// Holds nothing: whoever makes one keeps the pages and the mapping alive.
 @frozen
 @safe
-public struct KVec: @unchecked Sendable {
+public struct KVec: @unchecked Sendable, BitwiseCopyable {
   /// Where the bytes start: `page.bytes` or `mapping.bytes`, and inside them.
   public var base: UnsafeMutableRawPointer
   /// Bytes, from 0.

@@ -9,7 +9,7 @@
 import PageFrames
 
 /// One segment: `byteLength` bytes from `start` on.
-protocol Segment: Sendable {
+protocol Segment: Sendable, BitwiseCopyable {
   /// Where it starts: an address, or an offset that pages are counted from. Its
   /// low 12 bits are the offset in its first page.
   var start: UInt64 { get }
@@ -28,16 +28,16 @@ struct Stretch {
 /// The backing of an iterator over segments. The cursor's offset counts from
 /// the start of its segment.
 struct Segments<Element: Segment>: Sendable {
-  let list: [Element]
+  let list: SegmentList<Element>
   /// Bytes of the list that lie before the iterator's own start.
   var before = 0
 
   /// The bytes that all segments hold.
   /// - Throws: EINVAL for a negative length or a sum that overflows.
-  static func total(of list: [Element]) throws(MemoryError) -> Int {
+  static func total(of list: SegmentList<Element>) throws(MemoryError) -> Int {
     var total = 0
-    for segment in list {
-      let length = segment.byteLength
+    for index in 0..<list.count {
+      let length = list[index].byteLength
       let (sum, overflow) = total.addingReportingOverflow(length)
       guard length >= 0, !overflow else {
         throw MemoryError(.invalid, .segmentTooLong, length)

@@ -24,11 +24,11 @@ extension UserSegment: Segment {
 extension Segments<UserSegment> {
   /// The bytes that user segments hold.
   /// - Throws: EINVAL as `IOVIter.init(iovec:)` says.
-  static func checkedTotal(of list: [UserSegment]) throws(MemoryError) -> Int {
+  static func checkedTotal(of list: SegmentList<UserSegment>) throws(MemoryError) -> Int {
     guard list.count <= UserSegment.limit else {
       throw MemoryError(.invalid, .tooManySegments, list.count)
     }
-    for segment in list { try segment.check() }
+    for index in 0..<list.count { try list[index].check() }
     return try total(of: list)
   }
 }

@@ -7,7 +7,7 @@ public import PageFrames
 /// A stretch of user memory (struct iovec). Any length from 0 is fine; it is
 /// the iterator that refuses what it cannot use.
 @frozen
-public struct UserSegment: Hashable, Sendable {
+public struct UserSegment: Hashable, Sendable, BitwiseCopyable {
   public var base: UserAddress
   public var length: ByteCount
 
