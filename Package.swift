@@ -37,6 +37,7 @@ let package = Package(
   products: [
     .library(name: "SwiftGUP", targets: ["SwiftGUP"] + rooms),
     .executable(name: "gupctl", targets: ["gupctl"]),
+    .plugin(name: "InstallPlugin", targets: ["InstallPlugin"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -61,6 +62,23 @@ let package = Package(
     room("DMA", above: ["Events", "PageFrames", "AddressSpaces", "GUP", "PageExtraction"]),
     room("SwiftGUP", above: rooms),
 
+    // The C interface: a header, and the Swift that implements it.
+    .target(
+      name: "CGup",
+      cSettings: [
+        .enableWarning("all"),
+        .enableWarning("extra"),
+      ]),
+    .target(
+      name: "LibGup", dependencies: ["CGup", "CShims"] + asTargets(rooms),
+      swiftSettings: settings),
+    .plugin(
+      name: "InstallPlugin",
+      capability: .command(
+        intent: .custom(
+          verb: "install", description: "Build libgup for C and install it under --prefix DIR.")),
+      path: "Sources/InstallPlugin"),
+
     // The hosted rooms.
     room("HostKernel", above: []),
     .target(
@@ -69,7 +87,7 @@ let package = Package(
     .executableTarget(
       name: "gupctl",
       dependencies: [
-        "CShims", "SwiftGUP", "HostKernel", "Conformance",
+        "CShims", "SwiftGUP", "HostKernel", "Conformance", "CGup", "LibGup",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "TextTable", package: "TextTable"),
       ],
@@ -124,6 +142,17 @@ let package = Package(
     tests("HostKernelTests", of: ["HostKernel"]),
     tests("ConformanceTests", of: ["Conformance", "HostKernel", "SwiftGUP"]),
     tests("gupctlTests", of: ["gupctl", "SwiftGUP"]),
+    .target(
+      name: "CInterfaceChecks", dependencies: ["CGup"], path: "Tests/CInterfaceChecks",
+      cSettings: [
+        .define("_GNU_SOURCE"),
+        .enableWarning("all"),
+        .enableWarning("extra"),
+      ]),
+    .testTarget(
+      name: "LibGupTests", dependencies: ["CInterfaceChecks", "LibGup", "CGup", "TestSupport"],
+      exclude: ["Runner"],
+      swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

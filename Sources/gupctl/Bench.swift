@@ -170,6 +170,7 @@ enum Entrant: CaseIterable {
   case pin, roofPin, hostPin
   case get, roofGet, hostGet
   case extract, extractIntoList
+  case cPin, cExtract
   case pinHuge, getHuge, fillHuge, hostPinHuge, hostGetHuge
 
   /// Inside 2 MiB folios.
@@ -191,6 +192,8 @@ enum Entrant: CaseIterable {
     case .roofGet: try RooflineContender(target, bias: 1)
     case .extract: try ExtractContender(target)
     case .extractIntoList: try ExtractIntoListContender(target)
+    case .cPin: try CPinContender(pages: target.pages)
+    case .cExtract: try CExtractContender(pages: target.pages)
     case .hostPin, .hostPinHuge: try HostPinContender(host.get(), pages: target.pages)
     case .hostGet, .hostGetHuge: try HostGetContender(host.get(), pages: target.pages)
     }

@@ -24,6 +24,8 @@ struct BenchCommand: ParsableCommand {
       and extract-list (into the caller's), beside 'gup', the pin call inside them. Those that end \
       in 2m are about pages inside 2 MiB folios, where one count serves all: their roofline fills \
       the list and looks through it, and the host works on transparent huge pages. \
+      c-pin-unpin and c-extract-list are those calls through the C interface; their 'gup' is the \
+      Swift call inside. \
       Last, fork-64m: fork of 64 MiB of present pages. Its 'roofline' is mprotect(2) of as much \
       memory and a C loop that copies as many entries and counts their pages; 'host' is fork(2) \
       of this program with as much memory.

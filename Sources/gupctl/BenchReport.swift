@@ -88,6 +88,14 @@ extension BenchRow {
       extracting("extract-4k", .extract) { $0.take },
       extracting("extract-release-4k", .extract) { $0.both },
       extracting("extract-list-4k", .extractIntoList) { $0.take },
+      // The C interface, beside a C function that walks and counts, and beside
+      // the Swift call that it makes.
+      BenchRow(
+        "c-pin-unpin-4k", pages, \.both, ours: column(.cPin), roofline: roofPin, host: nil,
+        gup: pin),
+      BenchRow(
+        "c-extract-list-4k", pages, \.take, ours: column(.cExtract), roofline: roofPin, host: nil,
+        gup: column(.extractIntoList)),
       inHuge("pin-2m", .pinHuge, .hostPinHuge) { $0.take },
       inHuge("unpin-2m", .pinHuge, .hostPinHuge) { $0.give },
       inHuge("pin-unpin-2m", .pinHuge, .hostPinHuge) { $0.both },

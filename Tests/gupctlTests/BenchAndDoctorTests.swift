@@ -26,7 +26,8 @@ extension GupctlTests {
   struct Bench {
     static let names = [
       "pin-4k", "unpin-4k", "pin-unpin-4k", "get-4k", "put-4k", "get-put-4k", "extract-4k",
-      "extract-release-4k", "extract-list-4k", "pin-2m", "unpin-2m", "pin-unpin-2m", "get-2m",
+      "extract-release-4k", "extract-list-4k", "c-pin-unpin-4k", "c-extract-list-4k", "pin-2m",
+      "unpin-2m", "pin-unpin-2m", "get-2m",
       "put-2m", "get-put-2m",
     ]
 
@@ -45,7 +46,7 @@ extension GupctlTests {
         #expect(try #require(row.ours) > 0)
         #expect(try #require(row.roofline) > 0)
         #expect(try #require(row.oursToRoofline) > 0)
-        #expect((row.gup != nil) == row.name.hasPrefix("extract"))
+        #expect((row.gup != nil) == (row.name.hasPrefix("extract") || row.name.hasPrefix("c-")))
         #expect((row.gup != nil) == (row.oursToGUP != nil))
         #expect((row.host != nil) == (row.hostToOurs != nil))
         #expect((row.host == nil) == (row.why != nil))

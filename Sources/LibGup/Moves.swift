@@ -1,0 +1,76 @@
+//===----------------------------------------------------------------------===//
+// What is done to mappings that stand: moving, locking, and taking over memory
+// that the program has already.
+//===----------------------------------------------------------------------===//
+
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+// The functions have their C names.
+
+internal import AddressSpaces
+public import CGup
+internal import CShims
+internal import PageFrames
+
+@c @implementation
+public func gup_mm_remap(
+  _ mm: OpaquePointer?, _ address: UInt64, _ length: UInt64, _ newLength: UInt64, _ flags: Int32,
+  _ to: UInt64, _ newAddress: UnsafeMutablePointer<UInt64>?
+) -> Int32 {
+  guard let newAddress = unsafe newAddress else { return refuse(.outputMissing) }
+  return unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    let (mayMove, fixed) = (Int32(GUP_MREMAP_MAYMOVE), Int32(GUP_MREMAP_FIXED))
+    let keepsOld = Int32(GUP_MREMAP_DONTUNMAP)
+    guard flags & ~(mayMove | fixed | keepsOld) == 0 else {
+      throw MemoryError(.invalid, .flagsNotForThisCall, Int(flags))
+    }
+    guard flags & (fixed | keepsOld) == 0 || flags & mayMove != 0 else {
+      throw MemoryError(.invalid, .flagsContradict, Int(flags))
+    }
+    let placement: RemapPlacement =
+      flags & fixed != 0 ? .fixed(UserAddress(to)) : flags & mayMove != 0 ? .mayMove : .inPlace
+    unsafe newAddress.pointee = try space.remap(
+      UserAddress(address), length: byteCount(length), newLength: byteCount(newLength),
+      to: placement, keepingOld: flags & keepsOld != 0
+    ).rawValue
+  }
+}
+
+@c @implementation
+public func gup_mm_lock(
+  _ mm: OpaquePointer?, _ address: UInt64, _ length: UInt64, _ onFault: Bool
+) -> Int32 {
+  unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try space.lockPages(UserAddress(address), length: byteCount(length), onFault: onFault)
+  }
+}
+
+@c @implementation
+public func gup_mm_unlock(_ mm: OpaquePointer?, _ address: UInt64, _ length: UInt64) -> Int32 {
+  unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try space.unlockPages(UserAddress(address), length: byteCount(length))
+  }
+}
+
+@c @implementation
+public func gup_mm_adopt(
+  _ mm: OpaquePointer?, _ memory: UnsafeMutableRawPointer?, _ length: Int,
+  _ adopted: UnsafeMutablePointer<gup_adopted>?
+) -> Int32 {
+  guard let adopted = unsafe adopted else { return refuse(.outputMissing) }
+  return unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    guard let memory = unsafe memory, length >= 0 else {
+      throw MemoryError(.invalid, .listMissing, length)
+    }
+    let range = try unsafe space.adopt(memory, length: ByteCount(length))
+    precondition(MemoryLayout<AdoptedRange>.size == MemoryLayout<gup_adopted>.size)
+    unsafe UnsafeMutableRawPointer(adopted).storeBytes(of: range, as: AdoptedRange.self)
+  }
+}
+
+@c @implementation
+public func gup_mm_release(_ mm: OpaquePointer?, _ adopted: UnsafePointer<gup_adopted>?) -> Int32 {
+  guard let adopted = unsafe adopted else { return refuse(.listMissing) }
+  return unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try space.release(unsafe UnsafeRawPointer(adopted).load(as: AdoptedRange.self))
+  }
+}
