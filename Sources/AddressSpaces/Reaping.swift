@@ -134,6 +134,7 @@ extension Machine {
       unsafe cshims_member_set(member(slot), CSHIMS_MEMBER_NONE, 0, 0)
     }
     unsafe cshims_gate_open(header)
+    recount.end()
     return dead.nonzeroBitCount
   }
 

@@ -36,7 +36,11 @@ package struct Recount: ~Copyable {
     unsafe maps = references + count
   }
 
-  deinit { _ = unsafe cshims_unmap(UInt64(UInt(bitPattern: base)), byteCount) }
+  /// Gives its memory back. No deinit: an embedded build wants that of a move-only
+  /// value in sight wherever it is used.
+  package consuming func end() {
+    _ = unsafe cshims_unmap(UInt64(UInt(bitPattern: base)), byteCount)
+  }
 
   /// A page-table entry shows this frame.
   package func addMapping(_ frame: UInt64) {
