@@ -136,7 +136,7 @@ extension ForkModel {
       walks = walks && walkTakes(place.space, page, how)
       if !walks {
         if how.path == .fastOnly { break }
-        refusal = prepare(place.space, page, place.pages.upperBound, how)
+        refusal = prepare(place.space, page, how)
         if refusal != nil { break }
       }
       guard let frame = entry(place.space, page)?.frame else { break }
@@ -166,25 +166,16 @@ extension ForkModel {
     return entry.frame.kind == .anonymous ? entry.frame.isExclusive : !how.isLong
   }
 
-  /// What the slow path does before it takes a page (C.5). Whatever follows in the
-  /// area and needs the same fault gets it at once, before anything is taken.
+  /// What the slow path does before it takes a page (C.5).
   private mutating func prepare(
-    _ space: Int, _ page: Int, _ end: Int, _ how: Acquisition
+    _ space: Int, _ page: Int, _ how: Acquisition
   ) -> Outcome.Refusal? {
     guard let mapped = mapped(space, page),
       how.writes ? mapped.access == .readWrite : mapped.access != .none
     else { return .badAddress }
     while let wanted = needed(space, page, how) {
       guard how.mayFault else { return .badAddress }
-      let stop = min(end, findings.area(space, page).upperBound)
-      var run = [page]
-      while run[0] + run.count < stop, needed(space, run[0] + run.count, how) == wanted {
-        run.append(run[0] + run.count)
-      }
       guard fault(space, page, wanted) else { return .outOfMemory }
-      for page in run.dropFirst() {
-        guard fault(space, page, wanted) else { break }
-      }
     }
     return nil
   }

@@ -97,12 +97,24 @@ extension ForkModel {
         if populates { break }
         continue
       }
-      if !populates { splitCutLeaf(place, page) }
+      if changes(mapped, advice) { splitCutLeaf(place, page) }
       if let refusal = advise(place.space, page, mapped, advice) {
         return Outcome(refusal: refusal)
       }
     }
     return Outcome(refusal: metHole ? .outOfMemory : nil)
+  }
+
+  /// Does it change the entry, or what is known of the page? Only that splits.
+  private func changes(_ mapped: MappedPage, _ advice: ModelAdvice) -> Bool {
+    switch advice {
+    case .dontNeed, .free: true
+    case .dontFork: !mapped.isLeftOutByFork
+    case .doFork: mapped.isLeftOutByFork
+    case .wipeOnFork: !mapped.isWipedByFork
+    case .keepOnFork: mapped.isWipedByFork
+    case .populateRead, .populateWrite: false
+    }
   }
 
   /// What changes a part of a leaf splits it first.
@@ -122,6 +134,7 @@ extension ForkModel {
       }
     }
     for page in place.pages {
+      if mapped(place.space, page)?.folios == folios { continue }
       splitCutLeaf(place, page)
       processes[place.space]?.pages[page]?.folios = folios
     }
