@@ -85,7 +85,7 @@ struct Cast {
       guard stretch.offset % 512 == 0, stretch.length % 512 == 0 else {
         throw ScenarioError("direct transfers move whole blocks of 512 bytes")
       }
-    case .unmap, .protect, .advise, .frames, .resident:
+    case .unmap, .protect, .advise, .move, .frames, .resident:
       guard stretch.length > 0, stretch.offset % 4096 == 0, stretch.length % 4096 == 0 else {
         throw ScenarioError("the stretch must be whole pages")
       }
@@ -150,6 +150,11 @@ struct Cast {
       guard list.reduce(0, { $0 + $1.length }) <= Cast.pageLimit * 4096 else {
         throw ScenarioError("more than \(Cast.pageLimit) pages")
       }
+    case .move(_, let stretch, let place):
+      // What stands where is told by the buffer's name.
+      guard let from = buffers[stretch.buffer], let to = buffers[place.buffer],
+        from.backing == to.backing, from.backing == .private || from.backing == .shared
+      else { throw ScenarioError("only anonymous memory in small pages moves onto its like") }
     case .unmap, .protect, .advise, .touch, .store, .see, .expect, .frames, .resident, .counters:
       break
     }

@@ -6,7 +6,7 @@ public enum Catalogue {
   /// Every scenario, in the order of the semantics.
   public static let all: [Scenario] =
     forkScenarios + copyOnWriteScenarios + refusalScenarios + extractionScenarios
-    + folioScenarios
+    + folioScenarios + moveScenarios
 }
 
 // The bytes of semantics D.6: what is there from the start, what a process stores, what the device

@@ -128,6 +128,10 @@ struct EmulatedScene {
       try space(by).protect(address(s), length: ByteCount(s.length), access.protection)
     case .advise(let by, let s, let counsel):
       try space(by).advise(address(s), length: ByteCount(s.length), counsel.advice)
+    case .move(let by, let s, let p):
+      let target = address(Stretch(p.buffer, from: p.offset, length: s.length))
+      let length = ByteCount(s.length)
+      try space(by).remap(address(s), length: length, newLength: length, to: .fixed(target))
     case .touch(let by, let s): return (try load(by, s, stride: 4096), [])
     case .see(let by, let s): return (try load(by, s, stride: 512), [])
     case .expect(let by, let p, _):

@@ -141,6 +141,7 @@ struct HostTranslation {
     case .unmap: script += one(.unmap)
     case .protect(_, _, let access): script += one(.protect(access.bits))
     case .advise(_, _, let counsel): script += one(.advise(counsel.advice.rawValue))
+    case .move: script += one(.move)
     case .touch: script += one(.load(stride: 4096))
     case .see: script += one(.load(stride: 512))
     case .expect: script += one(.load(stride: 1))

@@ -41,6 +41,7 @@ extension Step: CustomStringConvertible {
       ".protect(by: \(quoted(by)), at: \(s), to: .\(access))"
     case .advise(let by, let s, let counsel):
       ".advise(by: \(quoted(by)), at: \(s), to: .\(counsel))"
+    case .move(let by, let s, let p): ".move(by: \(quoted(by)), at: \(s), to: \(p))"
     case .touch(let by, let s): ".touch(by: \(quoted(by)), at: \(s))"
     case .store(let by, let p, let value):
       ".store(by: \(quoted(by)), at: \(p), value: \(byte(value)))"

@@ -95,6 +95,8 @@ public enum Step: Sendable, Hashable, Codable {
   case unmap(by: String, at: Stretch)
   case protect(by: String, at: Stretch, to: Access)
   case advise(by: String, at: Stretch, to: Counsel)
+  /// Moves whole pages to another place, over what stands there (mremap, MREMAP_FIXED).
+  case move(by: String, at: Stretch, to: Place)
   /// Loads a byte of each page.
   case touch(by: String, at: Stretch)
   case store(by: String, at: Place, value: UInt8)
@@ -130,7 +132,8 @@ extension Step {
   var process: String? {
     switch self {
     case .map(let by, _, _, _), .unmap(let by, _), .protect(let by, _, _), .advise(let by, _, _),
-      .touch(let by, _), .store(let by, _, _), .see(let by, _), .expect(let by, _, _),
+      .move(let by, _, _), .touch(let by, _), .store(let by, _, _), .see(let by, _),
+      .expect(let by, _, _),
       .take(let by, _, _, _, _), .directRead(let by, _, _), .directWrite(let by, _),
       .resident(let by, _), .fork(let by, _), .exit(let by):
       by
@@ -147,6 +150,8 @@ extension Step {
     case .store(_, let p, _), .expect(_, let p, _), .deviceWrite(_, let p, _),
       .expectDevice(_, let p, _):
       [Stretch(p.buffer, from: p.offset, length: 1)]
+    case .move(_, let s, let p):
+      [s, Stretch(p.buffer, from: p.offset, length: s.length)]
     case .directRead(_, let list, _), .directWrite(_, let list): list
     case .map, .deviceRead, .release, .fork, .exit, .counters: []
     }
