@@ -11,8 +11,19 @@ import SwiftGUP
 struct PageNames {
   /// Those seen so far.
   private(set) var pages: [Page] = []
+  /// The first pages of the large folios among them.
+  private var heads: [Page] = []
 
-  mutating func note(_ page: Page) { if !pages.contains(page) { pages.append(page) } }
+  mutating func note(_ page: Page) {
+    if !pages.contains(page) { pages.append(page) }
+    if page.folioOrder > 0, !heads.contains(page.folioHead) { heads.append(page.folioHead) }
+  }
+
+  /// The large folio that a page is part of; nil for a single page.
+  func folio(of page: Page) -> String? {
+    guard page.folioOrder > 0, let index = heads.firstIndex(of: page.folioHead) else { return nil }
+    return "folio \(index + 1)"
+  }
 
   func name(of page: Page) -> String {
     guard !page.isZeroPage else { return "zero" }
@@ -34,9 +45,12 @@ struct Diagram: Encodable {
     func isSame(as other: Way) -> Bool { who == other.who && how == other.how }
   }
 
-  /// What a page's descriptor says, and its first bytes.
+  /// What a page's descriptor says, and its first bytes. References and pins are
+  /// those of the whole folio.
   struct Facts: Encodable, Equatable {
     let free: Bool
+    /// The large folio's name.
+    let folio: String?
     let refs: Int
     let pins: Int
     let maps: Int
@@ -91,7 +105,7 @@ struct Diagram: Encodable {
     }
     rows = names.pages.map { page in
       let name = names.name(of: page)
-      let facts = Self.facts(of: page)
+      let facts = Self.facts(of: page, in: names.folio(of: page))
       let old = before?.rows.first { $0.page == name }
       return Row(
         page: name, facts: facts, changed: facts != old?.facts,
@@ -104,20 +118,21 @@ struct Diagram: Encodable {
     self.absences = absences
   }
 
-  private static func facts(of page: Page) -> Facts {
+  private static func facts(of page: Page, in folio: String?) -> Facts {
     if page.isFree {
-      return Facts(free: true, refs: 0, pins: 0, maps: 0, exclusive: false, bytes: "")
+      return Facts(
+        free: true, folio: nil, refs: 0, pins: 0, maps: 0, exclusive: false, bytes: "")
     }
     return Facts(
-      free: false, refs: page.referenceCount, pins: page.pinCount, maps: page.mapCount,
-      exclusive: page.isAnonymousExclusive,
+      free: false, folio: folio, refs: page.referenceCount, pins: page.pinCount,
+      maps: page.mapCount, exclusive: page.isAnonymousExclusive,
       bytes: shown(unsafe Array(page.bytes.prefix(2 * Stage.wordLength))))
   }
 
   private static func state(of program: Program, at address: UserAddress) -> String {
     let areas = program.space.areas
     if areas.contains(where: { $0.range.contains(address) }) { return "nothing yet" }
-    return program.hasExited ? "has exited" : "not mapped"
+    return program.hasExited ? "has exited" : program.unmapped
   }
 }
 
@@ -155,6 +170,6 @@ extension Diagram {
     guard !facts.free else { return "free" }
     return "\(facts.refs)".padded(toEnd: 4) + "\(facts.pins)".padded(toEnd: 5)
       + "\(facts.maps)".padded(toEnd: 5) + (facts.exclusive ? "yes" : "no").padded(toEnd: 5)
-      + "  " + facts.bytes
+      + "  " + facts.bytes + (facts.folio.map { "  " + $0 } ?? "")
   }
 }

@@ -20,7 +20,7 @@ extension Lesson {
         + "move.",
       "The child's copy is a snapshot of the moment of the fork, whatever the device was doing.",
     ],
-    seeAlso: ["fork-loss", "read-only-unshare", "dontfork"]
+    seeAlso: ["fork-loss", "folio-pin", "read-only-unshare", "dontfork"]
   ) { stage in
     let right: [LessonPolicy] = [.rfc, .upstream]
     let parent = try stage.program("parent")

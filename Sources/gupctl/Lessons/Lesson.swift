@@ -66,8 +66,8 @@ struct Lesson: Sendable {
 
   /// All of them, in the order in which to take them.
   static let all: [Lesson] = [
-    .forkLoss, .forkPin, .shortLivedChild, .dontFork, .readOnlyUnshare, .secretLeak, .zeroPage,
-    .munmapUnderDMA, .partialPin, .pipeHazard,
+    .forkLoss, .forkPin, .shortLivedChild, .dontFork, .folioPin, .readOnlyUnshare, .secretLeak,
+    .zeroPage, .migration, .munmapUnderDMA, .partialPin, .pipeHazard, .adoption,
   ]
 
   static func named(_ name: String) -> Lesson? { all.first { $0.name == name } }

@@ -58,10 +58,15 @@ struct LessonReport {
     case (.dialect(let why), .broken): rule = "broken is upstream here: \(why)"
     case (.policy(_, let wrong), .broken): rule = "broken, wrong on purpose: \(wrong)"
     }
-    return rule.wrapped(Self.width, first: "policy ") + [
-      "machine: \(faults)",
-      "refs: mappings, references, and 1,024 for each pin. *: changed by the step.",
-    ]
+    var lines =
+      rule.wrapped(Self.width, first: "policy ") + [
+        "machine: \(faults)",
+        "refs: mappings, references, and 1,024 for each pin. *: changed by the step.",
+      ]
+    if runs[0].steps.contains(where: { $0.diagram.rows.contains { $0.facts.folio != nil } }) {
+      lines.append("folio: its pages share refs and pins, and a pin is one more reference.")
+    }
+    return lines
   }
 
   private func printOutcome(_ ink: Ink) {

@@ -12,10 +12,16 @@ final class Program {
   let space: AddressSpace
   let address: UserAddress
   let pageCount: Int
+  /// What an address of the buffer is that leads into no area.
+  let unmapped: String
   private(set) var hasExited = false
 
-  init(name: String, space: AddressSpace, address: UserAddress, pageCount: Int) {
+  init(
+    name: String, space: AddressSpace, address: UserAddress, pageCount: Int,
+    unmapped: String = "not mapped"
+  ) {
     (self.name, self.space, self.address, self.pageCount) = (name, space, address, pageCount)
+    self.unmapped = unmapped
   }
 
   /// The page that one of the buffer's addresses leads to now.

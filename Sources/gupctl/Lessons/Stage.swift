@@ -51,10 +51,23 @@ final class Stage {
   // MARK: - Who takes part
 
   /// A program with a buffer of untouched pages.
-  func program(_ name: String, pages: Int = 1) throws -> Program {
+  func program(
+    _ name: String, pages: Int = 1, folios: FolioSize = .base, of kind: MemoryKind = .ordinary
+  ) throws -> Program {
     let space = try UserMemory.makeSpace(memory)
-    let address = try space.map(length: .pages(pages))
+    let address = try space.map(length: .pages(pages), folios: folios, of: kind)
     let program = Program(name: name, space: space, address: address, pageCount: pages)
+    programs.append(program)
+    return program
+  }
+
+  /// A program whose buffer is a page of this process's own memory.
+  @safe
+  func program(_ name: String, ownMemory base: UnsafeRawPointer) throws -> Program {
+    let program = Program(
+      name: name, space: try UserMemory.makeSpace(memory),
+      address: UserAddress(UInt64(UInt(bitPattern: base))), pageCount: 1,
+      unmapped: "plain memory")
     programs.append(program)
     return program
   }

@@ -24,7 +24,7 @@ extension Lesson {
       "A long pin must stay right, so FOLL_LONGTERM unshares anything first, the zero page and "
         + "pages of files too.",
     ],
-    seeAlso: ["read-only-unshare", "fork-pin"]
+    seeAlso: ["read-only-unshare", "fork-pin", "migration"]
   ) { stage in
     let program = try stage.program("program", pages: 2)
     try stage.step("The program loads from a page that it never stored to.") {
