@@ -23,6 +23,9 @@ extension PhysicalMemory {
         rawValue: UInt8(truncatingIfNeeded: unsafe cshims_default_dialect(machine.header)))
         ?? .rfc
     }
-    set { unsafe cshims_default_dialect_set(machine.header, UInt32(newValue.rawValue)) }
+    set {
+      guard machine.isOwn else { return }
+      unsafe cshims_default_dialect_set(machine.header, UInt32(newValue.rawValue))
+    }
   }
 }

@@ -70,6 +70,9 @@ extension PhysicalMemory {
   /// page, so what a wrong policy has done stays done.
   public var policy: MemoryPolicy {
     get { machine.policy }
-    set { unsafe cshims_policy_set(machine.header, newValue.rawValue) }
+    set {
+      guard machine.isOwn else { return }
+      unsafe cshims_policy_set(machine.header, newValue.rawValue)
+    }
   }
 }
