@@ -7,6 +7,9 @@
 //===----------------------------------------------------------------------===//
 #include "cshims_roofline.h"
 
+#include <string.h>
+#include <sys/mman.h>
+
 static inline size_t grab_run(const cshims_pte *entries, size_t count, uint64_t mask,
                               uint64_t want, cshims_page *pages, uint32_t bias,
                               cshims_page **out) {
@@ -112,6 +115,21 @@ void cshims_roofline_unfork(const cshims_pte *copy, size_t count, cshims_page *p
     cshims_page_map_fetch_sub(page, 1);
     cshims_page_ref_fetch_sub(page, 1);
   }
+}
+
+int cshims_roofline_adopt(void *memory, size_t count, void *frames, int fd) {
+  size_t length = count << CSHIMS_PAGE_SHIFT;
+  memcpy(frames, memory, length);
+  int flags = MAP_SHARED | MAP_FIXED | MAP_NORESERVE;
+  return mmap(memory, length, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED ? errno : 0;
+}
+
+int cshims_roofline_release(void *memory, size_t count, const void *frames) {
+  size_t length = count << CSHIMS_PAGE_SHIFT;
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_POPULATE;
+  if (mmap(memory, length, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED) return errno;
+  memcpy(memory, frames, length);
+  return 0;
 }
 
 void cshims_roofline_fill(cshims_page *first, size_t count, cshims_page **out) {

@@ -4,7 +4,7 @@
 // the entry, store the pointer; one subtraction each on the way back; and the
 // descriptors fetched ahead, without which a long run waits on each miss. Inside a
 // folio the count is one for all, and what is left is the list. And the least
-// that fork can be. The benchmarks compare the Swift code with these loops in the
+// that fork and adoption can be. The benchmarks compare the Swift code with these loops in the
 // same run.
 //
 // They are loops, not a library: they free nothing. So each page must be held
@@ -55,6 +55,13 @@ size_t cshims_roofline_fork(cshims_pte *pgd, uint64_t address, size_t count, csh
                             cshims_pte *copy);
 /// Takes the references and mappings of `count` copied entries back.
 void cshims_roofline_unfork(const cshims_pte *copy, size_t count, cshims_page *pages);
+
+/// What adopting `count` pages of private memory cannot do without: one copy into
+/// the frames, and one mmap(2) that shows them, the first pages of `fd`, instead.
+/// Nobody may store there meanwhile. Returns 0 or an errno.
+int cshims_roofline_adopt(void *memory, size_t count, void *frames, int fd);
+/// And the way back: one mmap(2) of private pages, all there, and one copy.
+int cshims_roofline_release(void *memory, size_t count, const void *frames);
 
 /// The least that taking `count` pages of one folio can be: their descriptors,
 /// `first` and those behind it, are stored in `out`.

@@ -101,12 +101,14 @@ final class Bench {
   private let hostBuffer: Result<HostMemory, HostError>
   private let hostHugeBuffer: Result<HostMemory, HostError>
 
-  /// - Parameter largest: the most pages that will be asked for.
-  init(largest: Int) throws {
+  /// - Parameters:
+  ///   - largest: the most pages that will be asked for.
+  ///   - trap: how the address space traps; no pin meets a trap.
+  init(largest: Int, trap: TrapTier) throws {
     let size = PageCount(largest).byteCount
     let hugeSize = PageCount((largest + 511) & ~511).byteCount
     do throws(MemoryError) {
-      let memory = try PhysicalMemory()
+      let memory = try PhysicalMemory(trapTier: trap)
       space = try AddressSpace(memory: memory)
       start = try space.map(length: size)
       try space.advise(start, length: size, .populateWrite)

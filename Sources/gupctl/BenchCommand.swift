@@ -1,7 +1,7 @@
 //===----------------------------------------------------------------------===//
 // gupctl bench: its arguments and their checks. Bench.swift measures,
 // Contenders.swift and HostContenders.swift are what is measured, ForkBench.swift
-// is both for fork, and BenchReport.swift prints.
+// is both for fork, AdoptionBench.swift for adoption, and BenchReport.swift prints.
 //===----------------------------------------------------------------------===//
 
 import ArgumentParser
@@ -11,7 +11,7 @@ import SwiftGUP
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Measure pin, get, unpin, extract and fork beside a C loop and the host kernel.",
+    abstract: "Measure pin, get, extract, fork and adoption beside a C loop and the host kernel.",
     discussion: """
       Three columns, in nanoseconds per 4 KiB page: 'ours' is this library, 'roofline' a C loop \
       over the same page tables, descriptors and lists that does what a pin cannot do without, \
@@ -26,9 +26,12 @@ struct BenchCommand: ParsableCommand {
       the list and looks through it, and the host works on transparent huge pages. \
       c-pin-unpin and c-extract-list are those calls through the C interface; their 'gup' is the \
       Swift call inside. \
-      Last, fork-64m: fork of 64 MiB of present pages. Its 'roofline' is mprotect(2) of as much \
+      fork-64m: fork of 64 MiB of present pages. Its 'roofline' is mprotect(2) of as much \
       memory and a C loop that copies as many entries and counts their pages; 'host' is fork(2) \
-      of this program with as much memory.
+      of this program with as much memory. \
+      Last, adopt and release: private memory of this program's becomes pages of the machine where \
+      it stands, and plain memory again. Their 'roofline' is one copy of the pages and one mmap(2) \
+      over them.
       """)
 
   @Option(
@@ -42,6 +45,12 @@ struct BenchCommand: ParsableCommand {
     parsing: .unconditional,
     help: ArgumentHelp("Rounds, 1 to 10000 (default: 101; quick: 11).", valueName: "n"))
   var rounds: Int?
+
+  @Option(
+    help: """
+      How native loads and stores fault (default: the best that works here). Adoption needs a trap.
+      """)
+  var trap: TrapName?
 
   @Flag(help: "Fewer rounds, and no more than 256 pages.")
   var quick = false
@@ -73,8 +82,10 @@ struct BenchCommand: ParsableCommand {
     let sizes = pages?.values ?? (quick ? [1, 16, 256] : [1, 16, 256, 4096])
     let rounds = rounds ?? (quick ? 11 : 101)
     var progress = ProgressBar()
-    let all = (sizes.count + 1) * rounds
-    let bench = try Bench(largest: sizes.max() ?? 1)
+    let adoptions = quick ? [256] : [256, 4096]
+    let all = (sizes.count + 1 + adoptions.count) * rounds
+    let tier = trap?.tier ?? .best
+    let bench = try Bench(largest: sizes.max() ?? 1, trap: tier)
     var rows: [BenchRow] = []
     for (index, size) in sizes.enumerated() {
       rows += try bench.measure(pages: size, rounds: rounds) { round in
@@ -82,9 +93,14 @@ struct BenchCommand: ParsableCommand {
       }
     }
     rows.append(
-      try ForkBench().measure(rounds: rounds) { round in
+      try ForkBench(trap: tier).measure(rounds: rounds) { round in
         progress.show(sizes.count * rounds + round, of: all, unit: .steps)
       })
+    for (index, size) in adoptions.enumerated() {
+      rows += try AdoptionBench(pages: size, trap: tier).measure(rounds: rounds) { round in
+        progress.show((sizes.count + 1 + index) * rounds + round, of: all, unit: .steps)
+      }
+    }
     progress.clear()
     try bench.checkThatNothingIsHeld()
     if json { try printJSON(rows) } else { BenchReport(rows: rows, rounds: rounds).print() }

@@ -29,10 +29,11 @@ extension BenchRow {
 
   /// - Parameters:
   ///   - part: which of a column's two halves it is about, or both.
-  ///   - why: why there is no host column, where it is not measured at all.
+  ///   - noHost: why there is no host column, where it is not measured at all.
   private init(
     _ name: String, _ pages: Int, _ part: (Cost) -> Double, ours: BenchColumn,
-    roofline: BenchColumn, host: BenchColumn?, gup: BenchColumn? = nil
+    roofline: BenchColumn, host: BenchColumn?, gup: BenchColumn? = nil,
+    why noHost: String = noHostCall
   ) {
     func median(_ column: BenchColumn?) -> Double? { column?.samples.map(part).median }
     func ratio(_ above: BenchColumn?, _ below: BenchColumn?) -> Double? {
@@ -48,7 +49,7 @@ extension BenchRow {
     oursToRoofline = ratio(ours, roofline)
     oursToGUP = ratio(ours, gup)
     hostToOurs = ratio(host, ours)
-    why = if let host { host.why.map { "host: \($0)" } } else { Self.noHostCall }
+    why = if let host { host.why.map { "host: \($0)" } } else { noHost }
   }
 
   init(
@@ -57,6 +58,23 @@ extension BenchRow {
   ) {
     self.init(name, pages, \.take, ours: ours, roofline: floor, host: host)
     self.hostCalls = hostCalls
+  }
+
+  /// The rows of adoption and of its way back.
+  static let adoptionNames = ["adopt", "release"]
+
+  private static let noHostAdoption = "host: the kernel has no call that adopts memory."
+
+  /// One for each way. Where ours has no figure, they say why before all else.
+  static func adoption(pages: Int, ours: BenchColumn, floor: BenchColumn) -> [BenchRow] {
+    let lacks = [("ours", ours.why), ("roofline", floor.why)].compactMap { column, why in
+      why.map { "\(column): \($0)" }
+    }
+    return zip(adoptionNames, [\Cost.take, \Cost.give]).map { name, part in
+      BenchRow(
+        name, pages, { $0[keyPath: part] }, ours: ours, roofline: floor, host: nil,
+        why: (lacks + [noHostAdoption]).joined(separator: " "))
+    }
   }
 
   /// Every row of one number of pages.

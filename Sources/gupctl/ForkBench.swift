@@ -16,10 +16,10 @@ final class ForkBench {
   private let space: AddressSpace
   private let start: UserAddress
 
-  init() throws {
+  init(trap: TrapTier) throws {
     let size = PageCount(Self.pages).byteCount
     do throws(MemoryError) {
-      space = try AddressSpace(memory: PhysicalMemory())
+      space = try AddressSpace(memory: PhysicalMemory(trapTier: trap))
       start = try space.map(length: size)
       try space.advise(start, length: size, .populateWrite)
     } catch {

@@ -171,6 +171,31 @@ struct RooflineTests {
     #expect(machine.deviations { _ in 1 } == "")
   }
 
+  @Test("Adoption's floor keeps the bytes, and makes the memory the file's and private again")
+  func adoptionFloor() throws {
+    let buffer = try HostBuffer(byteCount: 16 << 12)
+    var file: Int32 = -1
+    var frames: UnsafeMutableRawPointer?
+    try #require(unsafe cshims_memfd_create("roofline", 16 << 12, &file) == 0)
+    defer { _ = cshims_close(file) }
+    try #require(unsafe cshims_map_memfd(file, 16 << 12, 4096, &frames) == 0)
+    let window = unsafe UnsafeMutableRawBufferPointer(start: frames, count: 16 << 12)
+    defer { _ = cshims_unmap(UInt64(UInt(bitPattern: frames)), 16 << 12) }
+    let base = unsafe buffer.bytes.baseAddress
+    for page in 0..<16 { unsafe buffer.bytes[page << 12 + 5] = UInt8(page + 1) }
+
+    try #require(unsafe cshims_roofline_adopt(base, 16, frames, file) == 0)
+    unsafe buffer.bytes[3 << 12] = 0x33
+    #expect(unsafe window[3 << 12] == 0x33)
+    try #require(unsafe cshims_roofline_release(base, 16, frames) == 0)
+    unsafe window[3 << 12] = 0
+    #expect(unsafe buffer.bytes[3 << 12] == 0x33)
+    for page in 0..<16 {
+      #expect(unsafe buffer.bytes[page << 12 + 5] == UInt8(page + 1))
+      #expect(unsafe window[page << 12 + 5] == UInt8(page + 1))
+    }
+  }
+
   @Test("A grab that succeeds is seen by whoever unmaps the page and looks at its count (G3)")
   func unmappingRace() async throws {
     let machine = try RooflineMachine()

@@ -31,17 +31,23 @@ extension GupctlTests {
       "put-2m", "get-put-2m",
     ]
 
-    /// The row that comes once, whatever the numbers of pages.
+    /// The rows that come once, whatever the numbers of pages.
     static let fork = "fork-64m"
+    static let adoption = ["adopt", "release"]
 
     @Test("Every row has its figures, and says why where it has none")
     func json() throws {
       let outcome = try gupctl(["bench", "--pages", "1,16,300", "--rounds", "2", "--json"])
       try #require(outcome.status == 0, "\(outcome.errors)")
       let rows = try outcome.json(as: [BenchJSON].self)
-      #expect(rows.map(\.name) == Self.names + Self.names + Self.names + [Self.fork])
       #expect(
-        rows.enumerated().allSatisfy { $1.pages == [1, 16, 300, 16384][$0 / Self.names.count] })
+        rows.map(\.name)
+          == Self.names + Self.names + Self.names + [Self.fork]
+          + Self.adoption + Self.adoption)
+      #expect(
+        rows.map(\.pages)
+          == [1, 16, 300].flatMap { [Int](repeating: $0, count: Self.names.count) }
+          + [16384, 256, 256, 4096, 4096])
       for row in rows {
         #expect(try #require(row.ours) > 0)
         #expect(try #require(row.roofline) > 0)
@@ -53,11 +59,27 @@ extension GupctlTests {
         #expect((row.hostCalls != nil) == (row.name == Self.fork))
       }
       // A call for each 2 MiB, and a few for the areas: none a page.
-      #expect((1...64).contains(rows.last?.hostCalls ?? 0))
+      let fork = try #require(rows.first { $0.name == Self.fork })
+      #expect((1...64).contains(try #require(fork.hostCalls)))
       // Null is spelled out: every object has every key.
       let objects = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8))
       let keys = Set((objects as? [[String: Any]] ?? []).map { $0.keys.sorted() })
       #expect(keys.count == 1)
+    }
+
+    @Test("Without a trap nothing is adopted: those rows say so, and have the roofline's figures")
+    func withoutTrap() throws {
+      let outcome = try gupctl([
+        "bench", "--quick", "--rounds", "1", "--pages", "1", "--trap", "none", "--json",
+      ])
+      try #require(outcome.status == 0, "\(outcome.errors)")
+      let rows = try outcome.json(as: [BenchJSON].self).filter { Self.adoption.contains($0.name) }
+      #expect(rows.map(\.name) == Self.adoption && rows.allSatisfy { $0.pages == 256 })
+      for row in rows {
+        #expect(row.ours == nil && row.oursToRoofline == nil)
+        #expect(try #require(row.roofline) > 0)
+        #expect(try #require(row.why).hasPrefix("ours: EOPNOTSUPP"))
+      }
     }
 
     @Test("The table has the columns that its readers know")
@@ -71,7 +93,9 @@ extension GupctlTests {
           "name", "pages", "ours", "roofline", "gup", "host", "ours/roofline", "ours/gup",
           "host/ours",
         ])
-      for name in Self.names + [Self.fork] { #expect(outcome.output.contains("\n\(name) ")) }
+      for name in Self.names + [Self.fork] + Self.adoption {
+        #expect(outcome.output.contains("\n\(name) "))
+      }
     }
   }
 
