@@ -180,7 +180,7 @@ struct ProcessTests {
   }
 
   @Test(
-    "decision 6: 32 MiB faulted in random order, every second page protected, keeps to a budget of 1,000 mappings",
+    "decision 6: 32 MiB faulted in random order, forked, every second page copied and protected, keep to a budget of 1,000 mappings a view",
     arguments: TrapTier.testable)
   func smallBudget(tier: TrapTier) throws {
     let run = try runHelper("smallBudget", tier)
@@ -188,7 +188,7 @@ struct ProcessTests {
   }
 
   @Test(
-    "decision 6: 1 GiB faulted in random order, every second page protected, keeps to the default budget",
+    "decision 6: 1 GiB faulted in random order, forked, every second page copied and protected, keep to the default budget",
     .enabled(if: isFullRun, "GUP_FULL=1 runs it"),
     arguments: TrapTier.testable)
   func gibibyte(tier: TrapTier) throws {
