@@ -158,7 +158,7 @@ extension MM {
   /// What can be told before the host is looked at.
   func checkAdopting(_ start: UInt64, _ end: UInt64) throws(MemoryError) {
     guard unsafe state.pointee.tier != .none else {
-      throw MemoryError(.notSupported, .trapUnavailable, start)
+      throw MemoryError(.notSupported, .trapMissing, start)
     }
     guard unsafe !state.pointee.isForked else {
       throw MemoryError(.notSupported, .forkedAddresses, start)

@@ -128,6 +128,7 @@ public struct MemoryError: Error, Equatable, Sendable {
     case metadataExhausted
     case pageListExhausted
     case trapUnavailable
+    case trapMissing
     case hostRefused
     case injected
     // Refusals of GUP.
@@ -242,6 +243,7 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .metadataExhausted: "metadata memory is exhausted"
       case .pageListExhausted: "page list could not be allocated"
       case .trapUnavailable: "this trap tier does not work here (errno)"
+      case .trapMissing: "without a trap nothing can hold stores up while memory is adopted"
       case .hostRefused: "the host kernel refused (errno)"
       case .injected: "failure injected at this point"
       case .forcedWriteForbidden: "area forbids writing, and no private copy can be forced"

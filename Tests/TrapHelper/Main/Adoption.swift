@@ -283,7 +283,7 @@ enum Adoption {
     let memory = try PhysicalMemory(capacity: .pages(64), trapTier: .none)
     let blind = try AddressSpace(memory: memory)
     let heap = Heap(100)
-    unsafe refuse(blind, heap.base, 100, .trapUnavailable)
+    unsafe refuse(blind, heap.base, 100, .trapMissing)
     // More than the machine has, found half-way: all as before.
     let small = try AddressSpace(memory: PhysicalMemory(capacity: .pages(4), trapTier: tier))
     let block = Heap(20 * 4096)
