@@ -8,33 +8,51 @@
 // see both. Taken before an address space's mmap lock.
 //===----------------------------------------------------------------------===//
 #include <pthread.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "cshims_adopt.h"
 
+typedef struct hook {
+  struct hook *next;
+  cshims_context context;
+  cshims_adoption_act before;
+  cshims_adoption_act after;
+} hook;
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static cshims_adoption_hook *first;
+static hook *first;
 static _Thread_local bool is_forking __attribute__((tls_model("initial-exec")));
 
-void cshims_adoption_hook_add(cshims_adoption_hook *hook) {
+int cshims_adoption_hook_add(cshims_context context, cshims_adoption_act before,
+                             cshims_adoption_act after) {
+  // malloc's memory may be adopted: none of it is asked for under the lock.
+  hook *fresh = malloc(sizeof *fresh);
+  if (fresh == NULL) return ENOMEM;
   pthread_mutex_lock(&lock);
-  cshims_adoption_hook *known = first;
-  while (known != NULL && known != hook) known = known->next;
+  hook *known = first;
+  while (known != NULL && known->context != context) known = known->next;
   if (known == NULL) {
-    hook->next = first;
-    first = hook;
+    *fresh = (hook){first, context, before, after};
+    first = fresh;
+    fresh = NULL;
   }
   pthread_mutex_unlock(&lock);
+  free(fresh);
+  return 0;
 }
 
-void cshims_adoption_hook_remove(cshims_adoption_hook *hook) {
+void cshims_adoption_hook_remove(cshims_context context) {
+  hook *gone = NULL;
   pthread_mutex_lock(&lock);
-  for (cshims_adoption_hook **link = &first; *link != NULL; link = &(*link)->next) {
-    if (*link != hook) continue;
-    *link = hook->next;
+  for (hook **link = &first; *link != NULL; link = &(*link)->next) {
+    if ((*link)->context != context) continue;
+    gone = *link;
+    *link = gone->next;
     break;
   }
   pthread_mutex_unlock(&lock);
+  free(gone);
 }
 
 bool cshims_is_forking(void) {
@@ -49,11 +67,11 @@ void cshims_wait_a_moment(void) {
 static void before_fork(void) {
   pthread_mutex_lock(&lock);
   is_forking = true;
-  for (cshims_adoption_hook *hook = first; hook != NULL; hook = hook->next) hook->before(hook->context);
+  for (hook *it = first; it != NULL; it = it->next) it->before(it->context);
 }
 
 static void after_fork_in_parent(void) {
-  for (cshims_adoption_hook *hook = first; hook != NULL; hook = hook->next) hook->after(hook->context);
+  for (hook *it = first; it != NULL; it = it->next) it->after(it->context);
   is_forking = false;
   pthread_mutex_unlock(&lock);
 }

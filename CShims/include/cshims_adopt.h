@@ -86,19 +86,16 @@ void cshims_merge_page(void *page, const void *before, const void *now);
 
 //===--- fork(2) ----------------------------------------------------------===//
 
-/// What is to be done around fork(2). Its memory is the caller's.
-typedef struct cshims_adoption_hook {
-  struct cshims_adoption_hook *next;
-  void (*before)(cshims_context context);
-  /// In the parent.
-  void (*after)(cshims_context context);
-  cshims_context context;
-} cshims_adoption_hook;
+/// What is to be done around fork(2).
+typedef void (*cshims_adoption_act)(cshims_context context);
 
-/// Adds a hook if it is not there, or takes it off if it is; waits for a fork(2)
-/// that is under way. Not to be called with a lock held that a hook takes.
-void cshims_adoption_hook_add(cshims_adoption_hook *hook);
-void cshims_adoption_hook_remove(cshims_adoption_hook *hook);
+/// Has `before` done before each fork(2), and `after` in the parent, with this
+/// context, unless they are there already; ENOMEM. Both wait for a fork(2) that is
+/// under way. Not to be called with a lock held that an act takes.
+int cshims_adoption_hook_add(cshims_context context, cshims_adoption_act before,
+                             cshims_adoption_act after);
+/// Takes off what was added with this context, if it is there.
+void cshims_adoption_hook_remove(cshims_context context);
 /// True on the thread that is inside fork(2), from before its hooks to after them.
 bool cshims_is_forking(void);
 /// Lets a moment pass.

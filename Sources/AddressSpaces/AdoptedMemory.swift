@@ -37,7 +37,6 @@ struct AdoptionAccount {
   var serial: UInt64 = 0
   /// Regions that the trap still has to forget.
   var goneCount = 0
-  var hook = unsafe cshims_adoption_hook()
 }
 
 /// What a region that was adopted knows.

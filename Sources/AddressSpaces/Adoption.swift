@@ -68,7 +68,7 @@ extension AddressSpace {
       AddressSpace.rehearse()
     #endif
     mm.reapGoneRegions()
-    mm.setForkHook()
+    try mm.setForkHook()
     let serial: UInt64
     do throws(MemoryError) {
       serial = try locked { mm throws(MemoryError) in

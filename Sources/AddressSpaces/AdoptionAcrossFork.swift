@@ -26,29 +26,22 @@ internal import PageFrames
 extension MM {
   /// Makes fork(2) heed this address space. Without the mmap lock, which the hooks
   /// take.
-  func setForkHook() {
-    let hook = unsafe forkHook
-    lock()
-    unsafe hook.pointee.before = { context in
-      guard let context = unsafe context else { return }
-      unsafe MM(context.assumingMemoryBound(to: cshims_mm.self)).suspendAdoptions()
-    }
-    unsafe hook.pointee.after = { context in
-      guard let context = unsafe context else { return }
-      unsafe MM(context.assumingMemoryBound(to: cshims_mm.self)).resumeAdoptions()
-    }
-    unsafe hook.pointee.context = UnsafeMutableRawPointer(hot)
-    unlock()
-    unsafe cshims_adoption_hook_add(hook)
+  func setForkHook() throws(MemoryError) {
+    let error = unsafe cshims_adoption_hook_add(
+      UnsafeMutableRawPointer(hot),
+      { context in
+        guard let context = unsafe context else { return }
+        unsafe MM(context.assumingMemoryBound(to: cshims_mm.self)).suspendAdoptions()
+      },
+      { context in
+        guard let context = unsafe context else { return }
+        unsafe MM(context.assumingMemoryBound(to: cshims_mm.self)).resumeAdoptions()
+      })
+    guard error == 0 else { throw MemoryError.host(error) }
   }
 
   func forgetForkHook() {
-    unsafe cshims_adoption_hook_remove(forkHook)
-  }
-
-  /// It stays where it is, as the whole state does.
-  private var forkHook: UnsafeMutablePointer<cshims_adoption_hook> {
-    unsafe withUnsafeMutablePointer(to: &state.pointee.adoptions.hook) { hook in unsafe hook }
+    unsafe cshims_adoption_hook_remove(UnsafeMutableRawPointer(hot))
   }
 
   // MARK: - Before
