@@ -99,7 +99,16 @@ extension Machine {
     unsafe seenBlocks[Int(block >> 3)] |= 1 << UInt8(block & 7)
   }
 
-  public var freeFrameCount: Int { unsafe Int(zone.pointee.freeFrames) }
+  /// Frames that nobody holds now.
+  public var freeFrameCount: Int {
+    let zone = unsafe zone
+    // In a copy of the process no lock of the machine's is taken.
+    guard isOwn else { return unsafe Int(zone.pointee.freeFrames) }
+    lockZone()
+    let count = unsafe zone.pointee.freeFrames
+    unsafe cshims_lock_release(&zone.pointee.lock)
+    return Int(count)
+  }
   public var totalFrameCount: Int { unsafe Int(zone.pointee.totalFrames) }
 
   // MARK: - Allocation
