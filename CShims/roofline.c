@@ -10,6 +10,24 @@
 #include <string.h>
 #include <sys/mman.h>
 
+static inline bool is_user_range(uint64_t address, size_t count) {
+  return address < CSHIMS_TASK_SIZE && count <= (CSHIMS_TASK_SIZE - address) >> CSHIMS_PAGE_SHIFT;
+}
+
+/// The entries of one page table from `address` on, `*run` of them and no more
+/// than `count`; NULL where there is no table.
+static inline const cshims_pte *run_from(cshims_pte *pgd, uint64_t address, size_t count,
+                                         size_t *run) {
+  const cshims_pte *pmd = cshims_pmd_offset(pgd, address);
+  if (!pmd) return NULL;
+  uint64_t table = cshims_pte_load(pmd);
+  if ((table & (CSHIMS_PTE_PRESENT | CSHIMS_PTE_HUGE)) != CSHIMS_PTE_PRESENT) return NULL;
+  size_t first = cshims_pte_index(address, CSHIMS_PAGE_SHIFT);
+  size_t left = CSHIMS_PTE_ENTRIES - first;
+  *run = left < count ? left : count;
+  return cshims_pte_table(table) + first;
+}
+
 static inline size_t grab_run(const cshims_pte *entries, size_t count, uint64_t mask,
                               uint64_t want, cshims_page *pages, uint32_t bias,
                               cshims_page **out) {
@@ -49,19 +67,13 @@ size_t cshims_roofline_drop(cshims_page **list, size_t count, uint32_t bias) {
 
 size_t cshims_roofline_walk(cshims_pte *pgd, uint64_t address, size_t count, uint64_t mask,
                             uint64_t want, cshims_page *pages, uint32_t bias, cshims_page **out) {
-  if (address >= CSHIMS_TASK_SIZE || count > (CSHIMS_TASK_SIZE - address) >> CSHIMS_PAGE_SHIFT)
-    return 0;
+  if (!is_user_range(address, count)) return 0;
   size_t done = 0;
   while (done < count) {
-    const cshims_pte *pmd = cshims_pmd_offset(pgd, address);
-    if (!pmd) break;
-    uint64_t table = cshims_pte_load(pmd);
-    if ((table & (CSHIMS_PTE_PRESENT | CSHIMS_PTE_HUGE)) != CSHIMS_PTE_PRESENT) break;
-    size_t first = cshims_pte_index(address, CSHIMS_PAGE_SHIFT);
-    size_t run = CSHIMS_PTE_ENTRIES - first;
-    if (run > count - done) run = count - done;
-    size_t got =
-        grab_run(cshims_pte_table(table) + first, run, mask, want, pages, bias, out + done);
+    size_t run;
+    const cshims_pte *entries = run_from(pgd, address, count - done, &run);
+    if (!entries) break;
+    size_t got = grab_run(entries, run, mask, want, pages, bias, out + done);
     done += got;
     if (got < run) break;
     address += (uint64_t)run << CSHIMS_PAGE_SHIFT;
@@ -90,18 +102,13 @@ static inline size_t share_run(const cshims_pte *entries, size_t count, cshims_p
 
 size_t cshims_roofline_fork(cshims_pte *pgd, uint64_t address, size_t count, cshims_page *pages,
                             cshims_pte *copy) {
-  if (address >= CSHIMS_TASK_SIZE || count > (CSHIMS_TASK_SIZE - address) >> CSHIMS_PAGE_SHIFT)
-    return 0;
+  if (!is_user_range(address, count)) return 0;
   size_t done = 0;
   while (done < count) {
-    const cshims_pte *pmd = cshims_pmd_offset(pgd, address);
-    if (!pmd) break;
-    uint64_t table = cshims_pte_load(pmd);
-    if ((table & (CSHIMS_PTE_PRESENT | CSHIMS_PTE_HUGE)) != CSHIMS_PTE_PRESENT) break;
-    size_t first = cshims_pte_index(address, CSHIMS_PAGE_SHIFT);
-    size_t run = CSHIMS_PTE_ENTRIES - first;
-    if (run > count - done) run = count - done;
-    size_t got = share_run(cshims_pte_table(table) + first, run, pages, copy + done);
+    size_t run;
+    const cshims_pte *entries = run_from(pgd, address, count - done, &run);
+    if (!entries) break;
+    size_t got = share_run(entries, run, pages, copy + done);
     done += got;
     if (got < run) break;
     address += (uint64_t)run << CSHIMS_PAGE_SHIFT;

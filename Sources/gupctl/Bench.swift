@@ -187,8 +187,8 @@ enum Entrant: CaseIterable {
     _ target: Target, _ host: Result<HostMemory, HostError>
   ) throws -> any Contender {
     switch self {
-    case .pin, .pinHuge: try PinContender(target)
-    case .get, .getHuge: try GetContender(target)
+    case .pin, .pinHuge: try CallContender(target, .pin)
+    case .get, .getHuge: try CallContender(target, .get)
     case .fillHuge: try FillContender(target)
     case .roofPin: try RooflineContender(target, bias: CSHIMS_PIN_BIAS)
     case .roofGet: try RooflineContender(target, bias: 1)

@@ -23,56 +23,48 @@ struct Target {
 /// Calls that fill the same list again and again.
 private let listBlockLimit = 4096
 
-final class PinContender: Contender {
+/// The library's own calls: pin and unpin, or get and put.
+final class CallContender: Contender {
+  enum Hold { case get, pin }
+
   private let target: Target
+  private let hold: Hold
   private let list: PageBuffer
   let blockLimit = listBlockLimit
 
-  init(_ target: Target) throws {
+  init(_ target: Target, _ hold: Hold) throws {
     self.target = target
+    self.hold = hold
     list = try PageBuffer(capacity: target.pages)
   }
 
+  // One loop a call: which one it is must not be asked inside.
+
   func take(_ count: Int) throws {
     var taken = 0
-    for _ in 0..<count {
-      taken = try unsafe target.space.pinUserPagesFast(
-        target.start, count: target.pages, flags: .write, into: list.baseAddress
-      ).pageCount
+    switch hold {
+    case .pin:
+      for _ in 0..<count {
+        taken = try unsafe target.space.pinUserPagesFast(
+          target.start, count: target.pages, flags: .write, into: list.baseAddress
+        ).pageCount
+      }
+    case .get:
+      for _ in 0..<count {
+        taken = try unsafe target.space.getUserPagesFast(
+          target.start, count: target.pages, flags: .write, into: list.baseAddress
+        ).pageCount
+      }
     }
     try target.check(taken)
   }
 
   func give(_ count: Int) {
-    for _ in 0..<count {
-      unsafe unpinUserPages(list.baseAddress, count: target.pages)
-    }
-  }
-}
-
-final class GetContender: Contender {
-  private let target: Target
-  private let list: PageBuffer
-  let blockLimit = listBlockLimit
-
-  init(_ target: Target) throws {
-    self.target = target
-    list = try PageBuffer(capacity: target.pages)
-  }
-
-  func take(_ count: Int) throws {
-    var taken = 0
-    for _ in 0..<count {
-      taken = try unsafe target.space.getUserPagesFast(
-        target.start, count: target.pages, flags: .write, into: list.baseAddress
-      ).pageCount
-    }
-    try target.check(taken)
-  }
-
-  func give(_ count: Int) {
-    for _ in 0..<count {
-      unsafe putPages(list.baseAddress, count: target.pages)
+    switch hold {
+    case .pin:
+      for _ in 0..<count { unsafe unpinUserPages(list.baseAddress, count: target.pages) }
+    case .get:
+      for _ in 0..<count { unsafe putPages(list.baseAddress, count: target.pages) }
     }
   }
 }
