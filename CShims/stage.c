@@ -147,10 +147,9 @@ static int run(cshims_stage *stage) {
     } else {
       sleep_on(&stage->turn, turn, 50);
       if (turn_of(stage) != turn) continue;
-      if (lost(stage) || cshims_monotonic_ns() > limit) {
-        error = EPROTO;
-        break;
-      }
+      if (lost(stage)) error = EPROTO;
+      else if (cshims_monotonic_ns() > limit) error = ETIMEDOUT;
+      if (error) break;
     }
   }
   pass_turn(stage, TURN_OVER);

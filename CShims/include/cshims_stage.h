@@ -114,7 +114,7 @@ void cshims_stage_close(cshims_stage *stage);
 /// The script, to be filled in before it is played.
 cshims_stage_step *cshims_stage_steps(cshims_stage *stage);
 const cshims_stage_answer *cshims_stage_answers(const cshims_stage *stage);
-/// Plays `count` steps; EPROTO when a process died or hung, with the steps
+/// Plays `count` steps; EPROTO when a process died, ETIMEDOUT when one hung, with the steps
 /// before it answered, EPIPE when the director did.
 int cshims_stage_play(cshims_stage *stage, uint32_t count);
 /// The frame number of the zero page, or the first of the huge one; 0 where

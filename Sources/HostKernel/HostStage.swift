@@ -148,8 +148,8 @@ internal import CShims
   /// Plays a script.
   /// - Returns: an answer for each step.
   /// - Throws: E2BIG for a script beyond the limits, EINVAL for numbers beyond them; ENOSYS, EPERM
-  ///   or EMFILE when the device's means are refused; EPROTO when a process died or hung, EPIPE
-  ///   when the whole stage did, and then it is of no more use.
+  ///   or EMFILE when the device's means are refused; EPROTO when a process died, ETIMEDOUT
+  ///   when one hung, EPIPE when the whole stage did, and then it is of no more use.
   public mutating func play(_ script: [Step]) throws(HostError) -> [Answer] {
     try checkLimits(script)
     let steps = unsafe cshims_stage_steps(stage).unsafelyUnwrapped

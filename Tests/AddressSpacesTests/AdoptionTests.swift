@@ -193,12 +193,9 @@ struct AdoptionTests {
     #expect(unsafe pread(fileno(file), &first, 1, 200) == 1 && first == 0x41)
   }
 
-  /// The sanitizers bring an allocator, handlers and mappings of their own.
-  private static let isSanitized =
-    unsafe getenv("ASAN_OPTIONS") != nil || getenv("TSAN_OPTIONS") != nil
-
   private func run(_ scenario: String, _ tier: TrapTier) throws {
-    guard !Self.isSanitized else {
+    // It brings an allocator, handlers and mappings of its own.
+    guard Sanitizer.current == nil else {
       print("\(scenario), \(tier): skipped: a sanitizer's allocator is not malloc")
       return
     }
