@@ -150,7 +150,8 @@ let package = Package(
         .enableWarning("extra"),
       ]),
     .testTarget(
-      name: "LibGupTests", dependencies: ["CInterfaceChecks", "LibGup", "CGup", "TestSupport"],
+      name: "LibGupTests",
+      dependencies: ["CInterfaceChecks", "LibGup", "CGup", "SwiftGUP", "TestSupport"],
       exclude: ["Runner"],
       swiftSettings: settings),
   ],

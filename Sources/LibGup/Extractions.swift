@@ -61,14 +61,13 @@ public func gup_iter_extract_pages(
 private let mark: UInt64 = 0x6775_705f_6578_7472
 
 /// What a `gup_extraction` keeps in its words.
-private struct Kept {
+struct KeptExtraction {
   var mark: UInt64
   var result: ExtractionResult
 }
 
 extension UnsafeMutablePointer<gup_extraction> {
   fileprivate func store(_ result: ExtractionResult, _ list: UnsafeMutablePointer<Page?>?) {
-    precondition(MemoryLayout<Kept>.size <= 80, "an extraction does not fit its words")
     unsafe pointee = gup_extraction()
     unsafe pointee.pages = list.map {
       unsafe UnsafeMutableRawPointer($0).assumingMemoryBound(to: OpaquePointer?.self)
@@ -81,7 +80,7 @@ extension UnsafeMutablePointer<gup_extraction> {
     unsafe pointee.stop = stop(result.stop)
     unsafe withUnsafeMutablePointer(to: &pointee.words) {
       unsafe UnsafeMutableRawPointer($0).storeBytes(
-        of: Kept(mark: mark, result: result), as: Kept.self)
+        of: KeptExtraction(mark: mark, result: result), as: KeptExtraction.self)
     }
   }
 }
@@ -89,7 +88,7 @@ extension UnsafeMutablePointer<gup_extraction> {
 /// The result behind an extraction; nil for what is none, or was released.
 func kept(_ extraction: UnsafePointer<gup_extraction>) -> ExtractionResult? {
   unsafe withUnsafePointer(to: extraction.pointee.words) {
-    let kept = unsafe UnsafeRawPointer($0).loadUnaligned(as: Kept.self)
+    let kept = unsafe UnsafeRawPointer($0).loadUnaligned(as: KeptExtraction.self)
     return kept.mark == mark ? kept.result : nil
   }
 }

@@ -43,13 +43,10 @@ private func make<Object: Handled>(
   }
 }
 
-/// The caller's segments as the library knows them.
+/// The caller's segments as the library knows them: laid out alike (Layout.swift).
 private func segments<Segment, Element>(
   _ start: UnsafePointer<Segment>?, _ count: Int, as type: Element.Type
 ) throws(MemoryError) -> UnsafeBufferPointer<Element> {
-  guard MemoryLayout<Segment>.stride == MemoryLayout<Element>.stride else {
-    fatalError("segments are laid out differently in C")
-  }
   guard count >= 0, UInt(bitPattern: start) & 7 == 0, unsafe start != nil || count == 0 else {
     throw MemoryError(.invalid, .listMissing, count)
   }

@@ -25,17 +25,12 @@ private let mark: UInt64 = 0x6775_705f_6974_6572
 func store(
   _ iterator: IOVIter, _ owner: OpaquePointer?, in iter: UnsafeMutablePointer<gup_iter>
 ) {
-  let head = 2 * MemoryLayout<UInt64>.size
-  precondition(
-    MemoryLayout<IOVIter>.size <= MemoryLayout<gup_iter>.size - head
-      && MemoryLayout<IOVIter>.alignment <= MemoryLayout<gup_iter>.alignment,
-    "an iterator does not fit its words")
   unsafe iter.pointee.words.0 = mark
   unsafe iter.pointee.words.1 = owner.number
   // Bit by bit: the references are counted in `iterator`, not here.
   unsafe withUnsafePointer(to: iterator) {
     unsafe cshims_copy(
-      UnsafeMutableRawPointer(iter) + head, $0, UInt64(MemoryLayout<IOVIter>.size))
+      UnsafeMutableRawPointer(iter) + iteratorOffset, $0, UInt64(MemoryLayout<IOVIter>.size))
   }
 }
 
@@ -48,9 +43,8 @@ func live(_ iter: UnsafePointer<gup_iter>?) -> UnsafeMutablePointer<IOVIter>? {
   else { return nil }
   let owner = unsafe iter.pointee.words.1
   guard unsafe cshims_handle_object(owner, UInt32(owner >> 16 & 15)) != nil else { return nil }
-  return unsafe UnsafeMutableRawPointer(mutating: iter).advanced(
-    by: 2 * MemoryLayout<UInt64>.size
-  ).assumingMemoryBound(to: IOVIter.self)
+  return unsafe UnsafeMutableRawPointer(mutating: iter).advanced(by: iteratorOffset)
+    .assumingMemoryBound(to: IOVIter.self)
 }
 
 /// The handle that an iterator was made with; anything for what is none.
@@ -202,7 +196,6 @@ public func gup_iter_save(
   guard let state = unsafe state else { return refuse(.outputMissing) }
   return unsafe call(iter) { iterator in
     let place = unsafe iterator.pointee.saveState()
-    precondition(MemoryLayout.size(ofValue: place) == MemoryLayout<gup_iter_state>.size)
     unsafe UnsafeMutableRawPointer(state).storeBytes(of: place, as: IOVIter.State.self)
   }
 }

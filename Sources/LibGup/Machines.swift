@@ -35,6 +35,7 @@ public func gup_machine_create(
   guard let machine = unsafe machine else { return refuse(.outputMissing) }
   let options = unsafe options?.pointee ?? gup_machine_options()
   do throws(MemoryError) {
+    guard layoutsMatch else { throw MemoryError(.notSupported, .layoutsDiffer) }
     let kind = try dialect(options.dialect)
     let memory = try PhysicalMemory(
       capacity: options.capacity == 0 ? .gibibytes(64) : byteCount(options.capacity),

@@ -62,7 +62,6 @@ public func gup_mm_adopt(
       throw MemoryError(.invalid, .listMissing, length)
     }
     let range = try unsafe space.adopt(memory, length: ByteCount(length))
-    precondition(MemoryLayout<AdoptedRange>.size == MemoryLayout<gup_adopted>.size)
     unsafe UnsafeMutableRawPointer(adopted).storeBytes(of: range, as: AdoptedRange.self)
   }
 }

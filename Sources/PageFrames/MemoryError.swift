@@ -186,6 +186,7 @@ public struct MemoryError: Error, Equatable, Sendable {
     case argumentUnknown
     case indexOutOfRange
     case holdMissing
+    case layoutsDiffer
 
     /// What is wrong with the value, as a clause that follows it.
     public var text: String {
@@ -296,6 +297,7 @@ public struct MemoryError: Error, Equatable, Sendable {
       case .argumentUnknown: "no such value of this argument"
       case .indexOutOfRange: "index is beyond the last one"
       case .holdMissing: "page has no such hold to drop, says the ledger (frame)"
+      case .layoutsDiffer: "library and gup.h lay out their structs differently"
       }
     }
   }

@@ -75,7 +75,8 @@ struct gup_machine_options {
 };
 
 /// Makes a machine; `options` may be NULL. -EINVAL for a capacity, trap or
-/// dialect that there is not, -ENOMEM. With GUP_LEDGER=1 in the environment it
+/// dialect that there is not, -ENOMEM, -EOPNOTSUPP from a library whose values are
+/// not laid out as this header's structs. With GUP_LEDGER=1 in the environment it
 /// keeps a ledger of holds (see gup_ledger_enable).
 int gup_machine_create(const struct gup_machine_options *options, gup_machine **machine);
 /// Ends a machine; its page pointers mean nothing afterwards. -EBUSY while it
