@@ -26,31 +26,13 @@ final class AdoptionBench {
 
   /// - Parameter progress: called after each round with the rounds done.
   func measure(rounds: Int, progress: (Int) -> Void) throws -> [BenchRow] {
-    var columns = [BenchColumn](repeating: BenchColumn(), count: 2)
-    var runners: [Runner?] = []
-    let contenders: [() throws -> any Contender] = [
-      { [space, pages] in try AdoptionContender(space, pages: pages) },
-      { [pages] in try AdoptionRoofline(pages: pages) },
-    ]
-    for (index, make) in contenders.enumerated() {
-      do {
-        runners.append(try Runner(make(), pages: pages))
-      } catch let error as HostError {
-        runners.append(nil)
-        columns[index].why = error.description
-      } catch let error as MemoryError {
-        runners.append(nil)
-        columns[index].why =
-          trap == .none
-          ? "\(error.number.name): without a trap nothing can hold stores up." : error.description
-      }
-    }
-    for round in 0..<rounds {
-      for turn in runners.indices {
-        let index = (turn + round) % runners.count
-        if let runner = runners[index] { columns[index].samples.append(try runner.sample()) }
-      }
-      progress(round + 1)
+    var columns = try contest(
+      [
+        { [space, pages] in try AdoptionContender(space, pages: pages) },
+        { [pages] in try AdoptionRoofline(pages: pages) },
+      ], pages: pages, rounds: rounds, progress: progress)
+    if trap == .none, columns[0].why != nil {
+      columns[0].why = "EOPNOTSUPP: without a trap nothing can hold stores up."
     }
     return BenchRow.adoption(pages: pages, ours: columns[0], floor: columns[1])
   }
@@ -87,21 +69,10 @@ final class AdoptionContender: Contender {
   private let frames: UnsafeMutableRawPointer
   let blockLimit = 1
 
-  init(pages: Int) throws {
+  init(pages: Int) throws(HostError) {
     let size = PageCount(pages).byteCount.rawValue
     buffer = try HostBuffer(byteCount: size)
-    var file: Int32 = -1
-    var frames: UnsafeMutableRawPointer?
-    var error = unsafe cshims_memfd_create("bench", UInt64(size), &file)
-    if error == 0 {
-      error = unsafe cshims_map_memfd(file, UInt64(size), UInt64(CSHIMS_PAGE_SIZE), &frames)
-    }
-    guard error == 0, let frames = unsafe frames else {
-      if file >= 0 { _ = cshims_close(file) }
-      throw Failure("a memory file of \(size) bytes failed with errno \(error).")
-    }
-    self.file = file
-    unsafe self.frames = frames
+    unsafe (file, frames) = try memoryFile(pages: pages)
     // Whatever is lacking then is made by the first copy.
     _ = unsafe cshims_populate_write(frames, UInt64(size))
   }

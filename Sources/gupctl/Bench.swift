@@ -130,24 +130,9 @@ final class Bench {
     pages: Int, rounds: Int, progress: (Int) -> Void
   ) throws -> [BenchRow] {
     let names = Entrant.allCases
-    var columns = [BenchColumn](repeating: BenchColumn(), count: names.count)
-    var runners: [Runner?] = []
-    for (index, entrant) in names.enumerated() {
-      do {
-        let contender = try contender(entrant, pages: pages)
-        runners.append(try Runner(contender, pages: pages))
-      } catch let error as HostError {
-        runners.append(nil)
-        columns[index].why = error.description
-      }
-    }
-    for round in 0..<rounds {
-      for turn in names.indices {
-        let index = (turn + round) % names.count
-        if let runner = runners[index] { columns[index].samples.append(try runner.sample()) }
-      }
-      progress(round + 1)
-    }
+    let columns = try contest(
+      names.map { entrant in { try self.contender(entrant, pages: pages) } }, pages: pages,
+      rounds: rounds, progress: progress)
     func column(_ entrant: Entrant) -> BenchColumn { columns[names.firstIndex(of: entrant)!] }
     return BenchRow.all(pages: pages, column)
   }

@@ -1,7 +1,8 @@
 //===----------------------------------------------------------------------===//
 // gupctl bench: its arguments and their checks. Bench.swift measures,
-// Contenders.swift and HostContenders.swift are what is measured, ForkBench.swift
-// is both for fork, AdoptionBench.swift for adoption, and BenchReport.swift prints.
+// Contenders.swift and HostContenders.swift are what is measured, FaultBench.swift,
+// ForkBench.swift and AdoptionBench.swift are both for faults, fork and adoption,
+// Contest.swift has them take turns, and BenchReport.swift prints.
 //===----------------------------------------------------------------------===//
 
 import ArgumentParser
@@ -11,7 +12,7 @@ import SwiftGUP
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "Measure pin, get, extract, fork and adoption beside a C loop and the host kernel.",
+    abstract: "Measure pin, get, extract, faults, fork, adoption beside a C loop and the host.",
     discussion: """
       Three columns, in nanoseconds per 4 KiB page: 'ours' is this library, 'roofline' a C loop \
       over the same page tables, descriptors and lists that does what a pin cannot do without, \
@@ -26,6 +27,8 @@ struct BenchCommand: ParsableCommand {
       the list and looks through it, and the host works on transparent huge pages. \
       c-pin-unpin and c-extract-list are those calls through the C interface; their 'gup' is the \
       Swift call inside. \
+      fault-in: absent pages become present, a run at a time (MADV_POPULATE_WRITE). Its 'roofline' \
+      is the host doing so for a memory file of its own, 'host' for private memory. \
       fork-64m: fork of 64 MiB of present pages. Its 'roofline' is mprotect(2) of as much \
       memory and a C loop that copies as many entries and counts their pages; 'host' is fork(2) \
       of this program with as much memory. \
@@ -58,7 +61,7 @@ struct BenchCommand: ParsableCommand {
   @Flag(
     help: """
       Print one JSON array of objects: name, pages, and ours, roofline, host, gup in ns per page \
-      (null where not measured; why says why), ratios, and hostCalls of a fork.
+      (null where not measured; why says why), ratios, and hostCalls of a fork or of faults.
       """)
   var json = false
 
@@ -83,7 +86,7 @@ struct BenchCommand: ParsableCommand {
     let rounds = rounds ?? (quick ? 11 : 101)
     var progress = ProgressBar()
     let adoptions = quick ? [256] : [256, 4096]
-    let all = (sizes.count + 1 + adoptions.count) * rounds
+    let all = (sizes.count + 2 + adoptions.count) * rounds
     let tier = trap?.tier ?? .best
     let bench = try Bench(largest: sizes.max() ?? 1, trap: tier)
     var rows: [BenchRow] = []
@@ -93,12 +96,16 @@ struct BenchCommand: ParsableCommand {
       }
     }
     rows.append(
+      try FaultBench(pages: adoptions[adoptions.count - 1], trap: tier).measure(rounds: rounds) {
+        progress.show(sizes.count * rounds + $0, of: all, unit: .steps)
+      })
+    rows.append(
       try ForkBench(trap: tier).measure(rounds: rounds) { round in
-        progress.show(sizes.count * rounds + round, of: all, unit: .steps)
+        progress.show((sizes.count + 1) * rounds + round, of: all, unit: .steps)
       })
     for (index, size) in adoptions.enumerated() {
       rows += try AdoptionBench(pages: size, trap: tier).measure(rounds: rounds) { round in
-        progress.show((sizes.count + 1 + index) * rounds + round, of: all, unit: .steps)
+        progress.show((sizes.count + 2 + index) * rounds + round, of: all, unit: .steps)
       }
     }
     progress.clear()

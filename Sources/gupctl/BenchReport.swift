@@ -53,10 +53,10 @@ extension BenchRow {
   }
 
   init(
-    fork name: String, pages: Int, ours: BenchColumn, floor: BenchColumn, host: BenchColumn,
-    hostCalls: Int
+    _ name: String, pages: Int, _ part: (Cost) -> Double, ours: BenchColumn, floor: BenchColumn,
+    host: BenchColumn, hostCalls: Int
   ) {
-    self.init(name, pages, \.take, ours: ours, roofline: floor, host: host)
+    self.init(name, pages, part, ours: ours, roofline: floor, host: host)
     self.hostCalls = hostCalls
   }
 

@@ -30,28 +30,13 @@ final class ForkBench {
   /// - Parameter progress: called after each round with the rounds done.
   func measure(rounds: Int, progress: (Int) -> Void) throws -> BenchRow {
     let ours = ForkContender(space, start)
-    var columns = [BenchColumn](repeating: BenchColumn(), count: 3)
-    var runners: [Runner?] = []
-    let contenders: [() throws -> any Contender] = [
-      { ours }, { [space, start] in try ForkRoofline(space, start) }, { try HostForkContender() },
-    ]
-    for (index, make) in contenders.enumerated() {
-      do {
-        runners.append(try Runner(make(), pages: Self.pages))
-      } catch let error as HostError {
-        runners.append(nil)
-        columns[index].why = error.description
-      }
-    }
-    for round in 0..<rounds {
-      for turn in runners.indices {
-        let index = (turn + round) % runners.count
-        if let runner = runners[index] { columns[index].samples.append(try runner.sample()) }
-      }
-      progress(round + 1)
-    }
+    let columns = try contest(
+      [
+        { ours }, { [space, start] in try ForkRoofline(space, start) },
+        { try HostForkContender() },
+      ], pages: Self.pages, rounds: rounds, progress: progress)
     return BenchRow(
-      fork: Self.name, pages: Self.pages, ours: columns[0], floor: columns[1], host: columns[2],
+      Self.name, pages: Self.pages, \.take, ours: columns[0], floor: columns[1], host: columns[2],
       hostCalls: ours.hostCalls)
   }
 }
