@@ -26,7 +26,7 @@ final class AdoptionBench {
 
   /// - Parameter progress: called after each round with the rounds done.
   func measure(rounds: Int, progress: (Int) -> Void) throws -> [BenchRow] {
-    var columns = try contest(
+    var columns = try takeTurns(
       [
         { [space, pages] in try AdoptionContender(space, pages: pages) },
         { [pages] in try AdoptionRoofline(pages: pages) },

@@ -130,7 +130,7 @@ final class Bench {
     pages: Int, rounds: Int, progress: (Int) -> Void
   ) throws -> [BenchRow] {
     let names = Entrant.allCases
-    let columns = try contest(
+    let columns = try takeTurns(
       names.map { entrant in { try self.contender(entrant, pages: pages) } }, pages: pages,
       rounds: rounds, progress: progress)
     func column(_ entrant: Entrant) -> BenchColumn { columns[names.firstIndex(of: entrant)!] }

@@ -2,7 +2,7 @@
 // gupctl bench: its arguments and their checks. Bench.swift measures,
 // Contenders.swift and HostContenders.swift are what is measured, FaultBench.swift,
 // ForkBench.swift and AdoptionBench.swift are both for faults, fork and adoption,
-// Contest.swift has them take turns, and BenchReport.swift prints.
+// Turns.swift has them take turns, and BenchReport.swift prints.
 //===----------------------------------------------------------------------===//
 
 import ArgumentParser

@@ -29,7 +29,7 @@ final class FaultBench {
   /// - Parameter progress: called after each round with the rounds done.
   func measure(rounds: Int, progress: (Int) -> Void) throws -> BenchRow {
     let ours = FaultContender(space, start, pages: pages)
-    let columns = try contest(
+    let columns = try takeTurns(
       [
         { ours }, { [pages] in try FileFaultContender(pages: pages) },
         { [pages] in try HostFaultContender(pages: pages) },

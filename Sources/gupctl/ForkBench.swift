@@ -30,7 +30,7 @@ final class ForkBench {
   /// - Parameter progress: called after each round with the rounds done.
   func measure(rounds: Int, progress: (Int) -> Void) throws -> BenchRow {
     let ours = ForkContender(space, start)
-    let columns = try contest(
+    let columns = try takeTurns(
       [
         { ours }, { [space, start] in try ForkRoofline(space, start) },
         { try HostForkContender() },

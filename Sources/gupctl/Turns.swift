@@ -12,7 +12,7 @@ import SwiftGUP
 ///   - progress: called after each round with the rounds done.
 /// - Returns: a column for each contender. It has a reason instead of samples where the host
 ///   or the machine refused the contender; any other error ends the measurement.
-func contest(
+func takeTurns(
   _ contenders: [() throws -> any Contender], pages: Int, rounds: Int, progress: (Int) -> Void
 ) throws -> [BenchColumn] {
   var columns = [BenchColumn](repeating: BenchColumn(), count: contenders.count)
