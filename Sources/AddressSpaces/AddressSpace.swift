@@ -28,25 +28,29 @@ public final class AddressSpace: @unchecked Sendable {
   ///
   /// - Throws: EINVAL when the machine's trap tier does not work here (the
   ///   value is the host's errno), ENOMEM when metadata memory is exhausted.
-  public init(memory: PhysicalMemory) throws(MemoryError) {
+  public convenience init(memory: PhysicalMemory) throws(MemoryError) {
     let trap = unsafe try memory.openTrap(service: serviceNativeFault)
-    self.memory = memory
-    self.mm = try MM.create(
-      machine: memory.machine, tier: memory.trapTier, budget: memory.hostMappingBudget)
-    unsafe mm.state.pointee.trap = trap
+    unsafe self.init(try AddressSpace.makeEmpty(memory, trap), of: memory)
   }
 
   /// An empty address space beside `parent`, on the same machine.
-  init(forkedFrom parent: AddressSpace) throws(MemoryError) {
+  convenience init(forkedFrom parent: AddressSpace) throws(MemoryError) {
     guard parent.mm.isOwn else { throw parent.mm.otherProcess }
-    self.memory = parent.memory
-    self.mm = try MM.create(
-      machine: memory.machine, tier: memory.trapTier, budget: memory.hostMappingBudget)
-    unsafe mm.state.pointee.trap = parent.mm.state.pointee.trap
+    let trap = unsafe parent.mm.state.pointee.trap
+    unsafe self.init(try AddressSpace.makeEmpty(parent.memory, trap), of: parent.memory)
   }
 
-  /// The address space that a copy, made for this process at fork(2), has become.
-  init(joined mm: MM, of memory: PhysicalMemory) {
+  private static func makeEmpty(
+    _ memory: PhysicalMemory, _ trap: OpaquePointer?
+  ) throws(MemoryError) -> MM {
+    let mm = try MM.create(
+      machine: memory.machine, tier: memory.trapTier, budget: memory.hostMappingBudget)
+    unsafe mm.state.pointee.trap = trap
+    return mm
+  }
+
+  /// Owns what was made: an empty one, or the copy for this process at fork(2).
+  init(_ mm: MM, of memory: PhysicalMemory) {
     self.memory = memory
     self.mm = mm
   }

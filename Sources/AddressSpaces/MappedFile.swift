@@ -32,7 +32,8 @@ public final class MappedFile: @unchecked Sendable {
     var descriptor: Int32 = -1
     let error = unsafe cshims_file_open(path, writable, &descriptor)
     guard error == 0 else { throw MemoryError.host(error) }
-    try self.init(owning: descriptor, memory: memory)
+    let file = try MappedFile.read(descriptor, memory)
+    self.init(file.cache, file.length, file.isWritable, of: memory)
   }
 
   /// Takes a copy of an open descriptor.
@@ -42,10 +43,14 @@ public final class MappedFile: @unchecked Sendable {
     var copy: Int32 = -1
     let error = unsafe cshims_file_duplicate(descriptor, &copy)
     guard error == 0 else { throw MemoryError.host(error) }
-    try self.init(owning: copy, memory: memory)
+    let file = try MappedFile.read(copy, memory)
+    self.init(file.cache, file.length, file.isWritable, of: memory)
   }
 
-  private init(owning descriptor: Int32, memory: PhysicalMemory) throws(MemoryError) {
+  /// The cache of an open file, which is the file's then, or closed.
+  private static func read(
+    _ descriptor: Int32, _ memory: PhysicalMemory
+  ) throws(MemoryError) -> (cache: PageCacheHandle, length: ByteCount, isWritable: Bool) {
     guard memory.machine.isOwn else {
       _ = cshims_close(descriptor)
       throw memory.otherProcess
@@ -68,11 +73,17 @@ public final class MappedFile: @unchecked Sendable {
       _ = cshims_close(descriptor)
       throw MemoryError(.outOfMemory, .metadataExhausted, length)
     }
-    self.memory = memory
-    self.length = ByteCount(Int(length))
-    self.isWritable = writable
-    self.cache = cache
     cache.countFile(1)
+    return (cache, ByteCount(Int(length)), writable)
+  }
+
+  private init(
+    _ cache: PageCacheHandle, _ length: ByteCount, _ isWritable: Bool, of memory: PhysicalMemory
+  ) {
+    self.memory = memory
+    self.length = length
+    self.isWritable = isWritable
+    self.cache = cache
   }
 
   deinit {

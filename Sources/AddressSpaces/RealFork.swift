@@ -46,7 +46,7 @@ extension AddressSpace {
     }
     unsafe copy.state.pointee.trap = trap
     try copy.show()
-    return AddressSpace(joined: copy, of: memory)
+    return AddressSpace(copy, of: memory)
   }
 }
 

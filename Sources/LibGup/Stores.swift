@@ -63,16 +63,32 @@ final class PageIndex: Handled {
   let array: XArray
   private let lock: UnsafeMutablePointer<cshims_lock>
 
-  init(memory: PhysicalMemory) throws(MemoryError) {
+  convenience init(memory: PhysicalMemory) throws(MemoryError) {
+    let lock = UnsafeMutablePointer<cshims_lock>.allocate(capacity: 1)
+    let error = unsafe cshims_lock_init(lock)
+    do throws(MemoryError) {
+      guard error == 0 else { throw MemoryError.host(error) }
+      unsafe self.init(try PageIndex.makeArray(memory), lock, memory)
+    } catch {
+      unsafe lock.deallocate()
+      throw error
+    }
+  }
+
+  private static func makeArray(_ memory: PhysicalMemory) throws(MemoryError) -> XArray {
     do throws(ArenaExhausted) {
-      array = try XArray.create(in: memory.machine.arena)
+      return try XArray.create(in: memory.machine.arena)
     } catch {
       throw MemoryError(.outOfMemory, .metadataExhausted)
     }
+  }
+
+  private init(
+    _ array: XArray, _ lock: UnsafeMutablePointer<cshims_lock>, _ memory: PhysicalMemory
+  ) {
+    self.array = array
+    unsafe self.lock = lock
     self.memory = memory
-    unsafe lock = .allocate(capacity: 1)
-    let error = unsafe cshims_lock_init(lock)
-    guard error == 0 else { throw MemoryError.host(error) }
   }
 
   deinit {

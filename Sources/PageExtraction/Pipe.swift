@@ -69,16 +69,25 @@ public final class Pipe: @unchecked Sendable {
   ///   - memory: where its pages come from.
   ///   - capacity: buffers, 1 to 1,048,576; 16 as in the kernel by default.
   /// - Throws: EINVAL for a capacity out of range.
-  public init(memory: PhysicalMemory, capacity: Int = 16) throws(MemoryError) {
+  public convenience init(memory: PhysicalMemory, capacity: Int = 16) throws(MemoryError) {
     guard capacity > 0, capacity <= Pipe.maximumCapacity else {
       throw MemoryError(.invalid, .capacityInvalid, capacity)
     }
+    let lock = UnsafeMutablePointer<cshims_lock>.allocate(capacity: 1)
+    let error = unsafe cshims_lock_init(lock)
+    guard error == 0 else {
+      unsafe lock.deallocate()
+      throw MemoryError.host(error)
+    }
+    unsafe self.init(memory, capacity, lock)
+  }
+
+  private init(_ memory: PhysicalMemory, _ capacity: Int, _ lock: UnsafeMutablePointer<cshims_lock>)
+  {
     self.memory = memory
     self.capacity = capacity
-    unsafe lock = .allocate(capacity: 1)
+    unsafe self.lock = lock
     unsafe ring = .allocate(capacity: capacity)
-    let error = unsafe cshims_lock_init(lock)
-    guard error == 0 else { throw MemoryError.host(error) }
   }
 
   deinit {

@@ -86,7 +86,7 @@ public final class PhysicalMemory: @unchecked Sendable {
   ///   without a trap, whose views nothing would open again after a fork(2);
   ///   ENOMEM when the host has no address space or memory for it.
   /// - Complexity: O(1); the memory behind it stays untouched.
-  public init(
+  public convenience init(
     capacity: ByteCount = .gibibytes(64),
     trapTier: TrapTier = .best,
     hostMappingBudget: Int? = nil,
@@ -101,15 +101,25 @@ public final class PhysicalMemory: @unchecked Sendable {
 
     let frames = Machine.reservedFrames + UInt64(capacity.rawValue >> 12)
     let layout = MetadataLayout(frames: frames, joinable: joinable)
-    let machine = try PhysicalMemory.build(frames: frames, layout)
+    self.init(
+      try PhysicalMemory.build(frames: frames, layout), layout, frames: frames, trapTier: trapTier,
+      hostMappingBudget: max(64, hostMappingBudget ?? PhysicalMemory.defaultBudget()))
+  }
+
+  /// What throws comes before an object is made, here and in every other class:
+  /// Embedded Swift does not free the object of an initialiser that throws.
+  private init(
+    _ machine: Machine, _ layout: MetadataLayout, frames: UInt64, trapTier: TrapTier,
+    hostMappingBudget: Int
+  ) {
     self.machine = machine
     self.trapTier = trapTier
     self.metadataLength = layout.length
     self.windowLength = frames << 12
-    self.hostMappingBudget = max(64, hostMappingBudget ?? PhysicalMemory.defaultBudget())
+    self.hostMappingBudget = hostMappingBudget
     unsafe self.trapLock = layout.trapLock(UnsafeMutableRawPointer(machine.header))
     unsafe self.trap = nil
-    let membership = joinable ? CSHIMS_MACHINE_NOTED : CSHIMS_MACHINE_OWN
+    let membership = machine.isJoinable ? CSHIMS_MACHINE_NOTED : CSHIMS_MACHINE_OWN
     unsafe cshims_membership_set(machine.header, membership.rawValue)
     unsafe cshims_keep_empty(UInt64(UInt(bitPattern: machine.header.pointee.window)), windowLength)
   }

@@ -37,7 +37,7 @@ public final class VirtualMapping: @unchecked Sendable {
   /// - Throws: EINVAL for an empty list or a page of another machine, ENOMEM
   ///   when the host has no address space or a page's count would overflow.
   /// - Complexity: O(pages), a host call for each run of consecutive frames.
-  public init(_ pages: [Page], memory: PhysicalMemory) throws(MemoryError) {
+  public convenience init(_ pages: [Page], memory: PhysicalMemory) throws(MemoryError) {
     try memory.checkOwn()
     guard !pages.isEmpty else { throw MemoryError(.invalid, .lengthNotPositive, 0) }
     for page in pages where page.machine != memory.machine {
@@ -61,10 +61,15 @@ public final class VirtualMapping: @unchecked Sendable {
       _ = cshims_unmap(base, length)
       throw error
     }
-    self.memory = memory
-    self.pageCount = PageCount(pages.count)
-    unsafe self.bytes = UnsafeMutableRawBufferPointer(
+    let bytes = unsafe UnsafeMutableRawBufferPointer(
       start: UnsafeMutableRawPointer(bitPattern: UInt(base)), count: Int(length))
+    unsafe self.init(bytes, of: memory)
+  }
+
+  private init(_ bytes: UnsafeMutableRawBufferPointer, of memory: PhysicalMemory) {
+    self.memory = memory
+    pageCount = PageCount(bytes.count >> 12)
+    unsafe self.bytes = bytes
   }
 
   deinit {
