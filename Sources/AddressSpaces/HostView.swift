@@ -232,14 +232,19 @@ extension MM {
   private func followRecords(_ start: UInt64, _ end: UInt64, revealing: Bool) -> Int32 {
     var result: Int32 = 0
     var address = start
-    while address < end, result == 0 {
+    while address < end {
       let stop = recordEnd(address, end)
-      let stretch = unsafe stretch(at: address, create: revealing)
-      if let stretch = unsafe stretch {
-        result = unsafe follow(address, stop, stretch, revealing: revealing)
-      } else if revealing {
-        result = ErrorNumber.outOfMemory.rawValue
+      // After an error nothing more is shown, but what the page table has taken back
+      // must still go out of sight: a writable view of a page that fork shares
+      // would store into both.
+      let reveals = revealing && result == 0
+      var error: Int32 = 0
+      if let stretch = unsafe stretch(at: address, create: reveals) {
+        error = unsafe follow(address, stop, stretch, revealing: reveals)
+      } else if reveals {
+        error = ErrorNumber.outOfMemory.rawValue
       }
+      if result == 0 { result = error }
       address = stop
     }
     return result

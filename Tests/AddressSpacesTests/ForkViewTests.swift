@@ -4,6 +4,8 @@
 //===----------------------------------------------------------------------===//
 
 import AddressSpaces
+import CShims
+import Events
 import PageFrames
 import TestSupport
 import Testing
@@ -71,6 +73,61 @@ struct ForkViewTests {
       try last.advise(whole, length: all, .populateWrite)
       #expect(hostMappings(last, whole) == 1)
       last.exit()
+    }
+  }
+
+  /// How stores to written pages come to be forbidden.
+  enum Taking: CaseIterable { case fork, protect }
+
+  // What userfaultfd protects by itself is not seen in the host's protection, and
+  // without a trap a native store after fork would end the program.
+  @Test(
+    "D.1: where the host refuses to show one stretch read-only, the others are so all the same",
+    arguments: TrapTier.testable.map { ($0, Taking.fork) } + [
+      (.sigsegv, .protect), (.none, .protect),
+    ])
+  func refusedStretch(tier: TrapTier, taking: Taking) throws {
+    try withAddressSpace(tier: tier) { space in
+      let start = try space.map(length: .mebibytes(6))
+      // One page a stretch.
+      let pages = (0..<3).map { start + .mebibytes(2 * $0) }
+      func store(_ value: UInt8) throws {
+        for page in pages {
+          if tier == .none {
+            try space.write([value], to: page)
+          } else {
+            space.store(value, at: page)
+          }
+        }
+      }
+      try store(1)
+      var countdown = 0
+      var hasFailed = true
+      while hasFailed {
+        countdown += 1
+        try #require(countdown < 20)
+        space.memory.arm(.hostMapping, countdown: countdown)
+        var child: AddressSpace?
+        if taking == .fork {
+          child = try? space.fork()
+        } else {
+          try space.protect(start, length: .mebibytes(6), .readOnly)
+        }
+        hasFailed = space.memory.failures(of: .hostMapping) > 0
+        space.memory.arm(.hostMapping, countdown: 0)
+        if taking == .protect {
+          let isOpen = pages.map { cshims_is_accessible($0.rawValue, true) }
+          #expect(isOpen == [false, false, false], "at \(countdown)")
+          try space.protect(start, length: .mebibytes(6), .readWrite)
+        }
+        try store(2)
+        if let child {
+          for page in pages { #expect(try child.read(1, at: page) == [1], "at \(countdown)") }
+          child.exit()
+        }
+        try store(1)
+      }
+      #expect(countdown > 3)
     }
   }
 }
