@@ -562,6 +562,8 @@ extension MM {
     let base = address & ~((1 << ViewRegion.stretchShift) - 1)
     let start = unsafe max(base, region.pointee.start)
     let end = unsafe min(base + (1 << ViewRegion.stretchShift), region.pointee.end)
+    // More than what is to change: where memory was adopted all of it is looked at.
+    guard mayChange(start, end) else { return }
     let error = establish(start, end)
     if error != 0 { Self.cannotHide(start, error) }
     for index in 0..<512 { unsafe stretch.pointee.pages[index] = 0 }

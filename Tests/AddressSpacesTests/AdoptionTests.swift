@@ -140,6 +140,26 @@ struct AdoptionTests {
     #expect(cshims_is_accessible(own.start.rawValue + 9 * 4096, true))
   }
 
+  @Test(
+    "decision 8: what the program has mapped over adopted memory stays its own when the host refuses a change beside it",
+    arguments: TrapTier.testable)
+  func mappedOver(tier: TrapTier) throws {
+    let own = try OwnMemory(pages: 20)
+    try withAddressSpace(tier: tier) { space in
+      _ = try unsafe space.adopt(own.base, length: own.length)
+      let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+      let mapped = unsafe mmap(own.base, 4096, PROT_READ | PROT_WRITE, flags, -1, 0)
+      try #require(unsafe mapped == own.base)
+      own[7] = 77
+      space.memory.arm(.hostMapping, countdown: 1)
+      try space.protect(own.start + .pages(10), length: .pages(1), .readOnly)
+      #expect(space.memory.failures(of: .hostMapping) == 1)
+      #expect(own.changed() == [0] && own[7] == 77)
+      #expect(space.lostAdoptionCount == 1 && space.areas.isEmpty)
+      #expect(!cshims_is_accessible(own.start.rawValue + 10 * 4096, true))
+    }
+  }
+
   @Test("decision 8: nothing is mapped over adopted memory", arguments: TrapTier.testable)
   func mapOver(tier: TrapTier) throws {
     let own = try OwnMemory(pages: 8)
