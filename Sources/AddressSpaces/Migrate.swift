@@ -177,7 +177,7 @@ extension MM {
         frame: page.frameNumber.rawValue)
     }
     unsafe _ = cshims_page_map_fetch_sub(page.descriptor, UInt32(shown.count))
-    page.release(.reference, count: count)
+    page.releaseUnnoted(.reference, count: count)
     return .moved
   }
 

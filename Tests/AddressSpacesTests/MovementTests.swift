@@ -126,6 +126,25 @@ struct MovementTests {
   }
 
   @Test(
+    "G6: pages of a machine that processes may join move, too", arguments: TrapTier.testable,
+    [Sharing.private, .shared])
+  func joinable(tier: TrapTier, sharing: Sharing) throws {
+    let memory = try PhysicalMemory(capacity: .pages(64), trapTier: tier, joinable: true)
+    let before = Account(memory)
+    do {
+      let space = try AddressSpace(memory: memory)
+      let start = try Self.written(space, 4, sharing)
+      let held = try #require(space.page(at: start))
+      try held.acquire(.pin)
+      let movement = try space.migrate(start, length: .pages(4))
+      #expect(movement.moved == 3 && movement.pinned == 1)
+      held.release(.pin)
+      for i in 0..<4 { #expect(space.load(start + .pages(i)) == UInt8(i + 1)) }
+    }
+    #expect(Account(memory) == before)
+  }
+
+  @Test(
     "compaction brings pages home, and the view needs fewer mappings", arguments: TrapTier.testable)
   func compact(tier: TrapTier) throws {
     try withAddressSpace(tier: tier) { space in
