@@ -77,7 +77,12 @@ extension MM {
       if area.flags.contains(.shared), let cache = cache(of: area), cache.isFile {
         cleanEntries(first, stop)
         let error = cache.writeBack(
-          area.cacheIndex(of: first), area.cacheIndex(of: stop - 1), mappings: 1)
+          area.cacheIndex(of: first), area.cacheIndex(of: stop - 1)
+        ) { index, page in
+          // Its one mapping may be somebody else's.
+          let value = value(at: (index &- area.cacheBase) &<< 12)
+          return Self.holdsPage(value) && Self.frame(of: value) == page.frameNumber.rawValue
+        }
         if failure == 0 { failure = error }
       }
       address = stop

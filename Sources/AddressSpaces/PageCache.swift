@@ -189,10 +189,13 @@ struct PageCacheHandle {
   }
 
   /// Writes the dirty pages of [first, last] to the file and marks those clean
-  /// that no more page tables show than `mappings`, which the caller has
-  /// write-protected: others may be stored to at any moment. Returns 0 or the
-  /// errno of the first write that failed. Takes the lock.
-  func writeBack(_ first: UInt64, _ last: UInt64, mappings: Int = 0) -> Int32 {
+  /// that are mapped nowhere but where `isProtected` says so of an index and its
+  /// page: once, by an entry that the caller has write-protected. Others may be
+  /// stored to at any moment. Returns 0 or the errno of the first write that
+  /// failed. Takes the lock.
+  func writeBack(
+    _ first: UInt64, _ last: UInt64, isProtected: (UInt64, Page) -> Bool = { _, _ in false }
+  ) -> Int32 {
     guard isFile else { return 0 }
     lock()
     defer { unlock() }
@@ -201,7 +204,8 @@ struct PageCacheHandle {
     while let item = unsafe state.pointee.pages.next(from: index), item.index <= last {
       if let page = item.entry.page, page.isDirty {
         let error = writeBack(page, item.index)
-        if error == 0, page.mapCount <= mappings {
+        let mappings = page.mapCount
+        if error == 0, mappings == 0 || mappings == 1 && isProtected(item.index, page) {
           unsafe _ = cshims_page_clear_flags(page.descriptor, CSHIMS_PAGE_DIRTY)
         }
         if result == 0 { result = error }

@@ -7,6 +7,7 @@ import CShims
 import GUP
 import Glibc
 import PageFrames
+import TestSupport
 import Testing
 
 @Suite("GUP on mapped files")
@@ -89,6 +90,31 @@ struct FileTests {
         #expect(
           Refusal(box.refusal(.pinUserPages, start, 1, .anonymous))
             == Refusal(.badAddress, .anonymousOnly))
+        box.space.exit()
+      }
+    }
+  }
+
+  @Test("msync by who shows a page nowhere leaves it dirty for who stores to it")
+  func syncBeside() throws {
+    try withSandbox { box in
+      try withFile(pages: 2, box) { file in
+        let other = try AddressSpace(memory: box.memory)
+        let idle = try other.map(file: file, length: .pages(2), protection: .readWrite)
+        let start = try box.space.map(file: file, length: .pages(2), protection: .readWrite)
+        try box.space.write([7], to: start)
+        let page = try #require(box.space.page(at: start))
+        try other.sync(idle, length: .pages(2))
+        #expect(page.isDirty)
+        // Who does show it has it write-protected, so that it hears of the next store.
+        try box.space.sync(start, length: .pages(2))
+        #expect(!page.isDirty && !box.space.isWritable(at: start))
+        // And by another mapping of his own, which does not show it yet.
+        let again = try box.space.map(file: file, length: .pages(2), protection: .readWrite)
+        try box.space.write([8], to: start)
+        try box.space.sync(again, length: .pages(2))
+        #expect(page.isDirty)
+        other.exit()
         box.space.exit()
       }
     }
