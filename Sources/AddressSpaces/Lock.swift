@@ -115,13 +115,17 @@ extension AddressSpace {
   /// (account_locked_vm). GUP does not do it by itself: who takes LONGTERM pins
   /// for a program accounts for them, and takes it back when it unpins.
   ///
-  /// - Throws: EINVAL for a negative count, ENOMEM when the limit would be passed.
+  /// - Throws: EINVAL for a negative count, ENOMEM when the limit would be passed, or
+  ///   2^50 pages where there is none.
   public func accountPages(_ count: PageCount) throws(MemoryError) {
     guard count.rawValue >= 0 else {
       throw MemoryError(.invalid, .countNegative, count.rawValue)
     }
     try locked { mm throws(MemoryError) in
-      guard mm.mayLock(UInt64(count.rawValue)) else {
+      // Beyond that the bytes of areas and accounts could not be told in an Int.
+      let most: UInt64 = 1 << 50
+      let accounted = unsafe mm.state.pointee.accountedPages
+      guard mm.mayLock(UInt64(count.rawValue)), UInt64(count.rawValue) <= most - accounted else {
         throw MemoryError(.outOfMemory, .lockLimit, count.byteCount.rawValue)
       }
       unsafe mm.state.pointee.accountedPages += UInt64(count.rawValue)

@@ -95,6 +95,22 @@ struct LockTests {
     }
   }
 
+  @Test("accounts that no byte count could tell are refused, and nothing is counted")
+  func largeAccounts() throws {
+    try withAddressSpace(tier: .none) { space in
+      for (most, count) in [(0, Int.max), (0, 1 << 50 + 1), (1 << 50, 1)] {
+        try space.accountPages(PageCount(most))
+        let before = space.lockedBytes
+        let error = Self.refusal { () throws(MemoryError) in
+          try space.accountPages(PageCount(count))
+        }
+        #expect(error?.number == .outOfMemory && error?.reason == .lockLimit)
+        #expect(space.lockedBytes == before && before == .pages(most))
+        try space.unaccountPages(PageCount(most))
+      }
+    }
+  }
+
   @Test("mlock stops at a hole with ENOMEM, and at pages that cannot be brought in")
   func failures() throws {
     try withAddressSpace(capacity: .pages(6), tier: .none) { space in
