@@ -78,7 +78,7 @@ public final class PhysicalMemory: @unchecked Sendable {
   ///     Sparse: only what is touched costs host memory.
   ///   - trapTier: how native loads and stores are caught; the best by default.
   ///   - hostMappingBudget: the most host mappings one view may have; a quarter
-  ///     of vm.max_map_count by default, never below 64.
+  ///     of vm.max_map_count by default, never below 64 or above 2^31 - 1.
   ///   - joinable: may children made by fork(2) join (docs/fork.md)? Each fork(2)
   ///     then copies the machine's address spaces for the child, and every get,
   ///     pin and release is noted, which costs another atomic a page.
@@ -103,7 +103,7 @@ public final class PhysicalMemory: @unchecked Sendable {
     let layout = MetadataLayout(frames: frames, joinable: joinable)
     self.init(
       try PhysicalMemory.build(frames: frames, layout), layout, frames: frames, trapTier: trapTier,
-      hostMappingBudget: max(64, hostMappingBudget ?? PhysicalMemory.defaultBudget()))
+      hostMappingBudget: hostMappingBudget ?? PhysicalMemory.defaultBudget())
   }
 
   /// What throws comes before an object is made, here and in every other class:
@@ -116,7 +116,8 @@ public final class PhysicalMemory: @unchecked Sendable {
     self.trapTier = trapTier
     self.metadataLength = layout.length
     self.windowLength = frames << 12
-    self.hostMappingBudget = hostMappingBudget
+    // No host allows more, and sums of it stay far from overflowing.
+    self.hostMappingBudget = min(max(64, hostMappingBudget), Int(Int32.max))
     unsafe self.trapLock = layout.trapLock(UnsafeMutableRawPointer(machine.header))
     unsafe self.trap = nil
     let membership = machine.isJoinable ? CSHIMS_MACHINE_NOTED : CSHIMS_MACHINE_OWN

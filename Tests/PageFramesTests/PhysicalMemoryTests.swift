@@ -87,9 +87,12 @@ struct PhysicalMemoryTests {
     }
   }
 
-  @Test("the budget is a quarter of the host's limit, never below 64")
+  @Test("the budget is a quarter of the host's limit, at least 64, and never overflows a sum")
   func budgets() throws {
-    for (given, expected) in [(nil, nil), (0, 64), (-5, 64), (63, 64), (65, 65)] as [(Int?, Int?)] {
+    let cases: [(Int?, Int?)] = [
+      (nil, nil), (0, 64), (-5, 64), (63, 64), (65, 65), (.max, Int(Int32.max)),
+    ]
+    for (given, expected) in cases {
       let memory = try PhysicalMemory(
         capacity: .pages(1), trapTier: .none, hostMappingBudget: given)
       if let expected { #expect(memory.hostMappingBudget == expected) }
