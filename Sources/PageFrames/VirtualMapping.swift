@@ -124,6 +124,8 @@ extension Machine {
     if address >= window, address - window < frameCount << 12 {
       return page((address - window) >> 12)
     }
+    // In a copy of the process the mappings are not there.
+    guard isOwn else { return nil }
     unsafe _ = cshims_lock_acquire(&mappings.pointee.lock)
     defer { unsafe cshims_lock_release(&mappings.pointee.lock) }
     guard let node = unsafe mappings.pointee.tree.find(containing: key(address))

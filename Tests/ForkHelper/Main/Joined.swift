@@ -154,6 +154,8 @@ enum Joined {
         })
       let status = inChild {
         var pages = try PageBuffer(capacity: 1)
+        // Before it has joined a child has no virtual mappings.
+        check(unsafe memory.page(atKernelAddress: UnsafeRawPointer(pages.baseAddress)) == nil)
         let own = try space.joinAfterFork()
         refused(.noSuchProcess, .copyMissing) { () throws(MemoryError) in
           try space.joinAfterFork()
