@@ -230,8 +230,8 @@ public func gup_vmap_create(
     guard let list = unsafe list, pageCount >= 0 else {
       throw MemoryError(.invalid, .listMissing, pageCount)
     }
+    // Grows as pages are found real: a count alone is no reason for memory.
     var pages: [Page] = []
-    pages.reserveCapacity(pageCount)
     for index in 0..<pageCount {
       guard let page = unsafe real(unsafe list[index]) else {
         throw MemoryError(.invalid, .pageInvalid, unsafe list[index].number)

@@ -121,6 +121,10 @@ extension IOVIter {
   /// - Complexity: O(segments before the place).
   public mutating func restore(_ state: State) throws(MemoryError) {
     let place = state.cursor
+    // A C caller's words can say anything.
+    guard place.count >= 0, place.consumed >= 0, place.consumed <= constructedCount else {
+      throw MemoryError(.invalid, .positionOutOfRange, place.consumed)
+    }
     let fits =
       switch backing {
       case .ubuf, .xarray: place.index == 0 && place.offset == place.consumed

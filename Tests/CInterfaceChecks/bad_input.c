@@ -56,6 +56,11 @@ int check_handles(void) {
   CHECK(gup_machine_create(&options, &machine) == -EINVAL);
   options = (struct gup_machine_options){.dialect = -1};
   CHECK(gup_machine_create(&options, &machine) == -EINVAL);
+  // More host mappings than there can be are as many as there can be.
+  options = (struct gup_machine_options){.capacity = PAGE, .host_mappings = UINT64_MAX};
+  CHECK(gup_machine_create(&options, &machine) == 0 && gup_mm_create(machine, &mm) == 0);
+  CHECK(gup_mm_map(mm, 0, PAGE, 3, 0, &at) == 0);
+  CHECK(gup_mm_destroy(mm) == 0 && gup_machine_destroy(machine) == 0);
   return scene_close(&it);
 }
 
@@ -84,6 +89,9 @@ int check_pages_that_are_none(void) {
   CHECK(gup_unpin_user_folio(good, INT64_MAX) == -EINVAL);
   CHECK(gup_unpin_user_pages(pages, 2) == 0);
   CHECK(gup_page_of_frame(it.machine, UINT64_MAX) == NULL);
+  gup_vmap *vmap = NULL;
+  pages[1] = (gup_page *)(void *)&on_the_stack;
+  CHECK(gup_vmap_create(it.machine, pages, (size_t)1 << 62, &vmap) == -EINVAL && vmap == NULL);
   CHECK(gup_page_of_address(it.machine, &on_the_stack) == NULL);
   PASS(scene_close(&it));
   // Its machine is gone, and with it the page.
@@ -165,6 +173,14 @@ int check_iterators_that_are_none(void) {
   CHECK(gup_iter_revert(&iter, 1) == -EINVAL && gup_iter_reexpand(&iter, 2 * PAGE + 1) == -EINVAL);
   state.words[1] = 77;
   CHECK(gup_iter_restore(&iter, &state) == -EINVAL);
+  // Index, offset, count, and what lies behind: each in its own range.
+  const int64_t places[][4] = {{0, INT64_MIN, PAGE, INT64_MIN}, {0, -PAGE, 3 * PAGE, -PAGE},
+                               {0, 0, -1, 0}, {0, 0, INT64_MIN, 0}, {0, 0, INT64_MAX, 0},
+                               {0, INT64_MAX, 0, INT64_MAX}, {INT64_MIN, 0, PAGE, 0}};
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+    memcpy(&state, places[i], sizeof state);
+    CHECK(gup_iter_restore(&iter, &state) == -EINVAL);
+  }
   CHECK(gup_iter_count(&iter) == 2 * PAGE && !pages);
   CHECK(gup_mm_destroy(it.mm) == 0);
   it.mm = NULL;
