@@ -34,8 +34,8 @@ public struct GUPFlags: OptionSet, Hashable, Sendable, BitwiseCopyable {
   @inlinable public static var anonymous: Self { Self(rawValue: 1 << 7) }
   /// The pin may be held for ever; with PIN only (FOLL_LONGTERM).
   @inlinable public static var longTerm: Self { Self(rawValue: 1 << 8) }
-  /// Refuses hugetlb areas; elsewhere no effect, since a leaf's sub-pages are
-  /// taken without splitting it (FOLL_SPLIT_PMD).
+  /// Refuses hugetlb areas, and splits leaves, so that each page stands behind an
+  /// entry of its own (FOLL_SPLIT_PMD).
   @inlinable public static var splitPMD: Self { Self(rawValue: 1 << 9) }
   /// Allows peer-to-peer device pages; not with LONGTERM (FOLL_PCI_P2PDMA).
   @inlinable public static var pciP2PDMA: Self { Self(rawValue: 1 << 10) }
