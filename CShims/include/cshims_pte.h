@@ -39,6 +39,9 @@ static const uint64_t CSHIMS_PTE_SPECIAL = 1ull << 9;
 /// The page's descriptor decides: it belongs to a folio of more than one page,
 /// or is secret, poisoned or peer-to-peer. Whoever maps such a page sets it.
 static const uint64_t CSHIMS_PTE_FOLIO = 1ull << 10;
+/// Without PRESENT: out of reach while its page moves (a migration entry). Seen
+/// only by who holds the mmap lock, and by walks, which take what is present.
+static const uint64_t CSHIMS_PTE_MOVING = 1ull << 11;
 static const uint64_t CSHIMS_PTE_FRAME_MASK = 0x000ffffffffff000ull;
 
 /// One past the highest user address (TASK_SIZE_MAX with four levels).

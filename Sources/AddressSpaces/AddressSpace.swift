@@ -181,10 +181,11 @@ public final class AddressSpace: @unchecked Sendable {
   /// Makes the large folio behind an address single pages, if it is one
   /// (split_folio). Pages of it that nothing maps any more are freed.
   ///
-  /// - Throws: EFAULT where no page is; EAGAIN when anybody but this address
-  ///   space's own mappings holds the folio: pins, references, a forked child;
-  ///   nothing has changed then.
-  /// - Complexity: O(pages of the folio).
+  /// - Throws: EFAULT where no page is; EAGAIN when anybody but the folio's
+  ///   mappings holds it, pins or references, and when an address space that shows
+  ///   it is busy, or another process's; nothing has changed then.
+  /// - Complexity: O(pages of the folio x address spaces that show it); where mremap
+  ///   has moved some, O(pages mapped in the machine).
   public func splitFolio(at address: UserAddress) throws(MemoryError) {
     try locked { mm throws(MemoryError) in
       try mm.splitFolio(at: address.rawValue & ~UInt64(pageSize - 1))

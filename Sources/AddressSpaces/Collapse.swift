@@ -48,13 +48,13 @@ extension MM {
     guard let entries = unsafe entry(at: start), holdsAnyPage(around: start) else {
       throw MemoryError(.invalid, .notPresent, start)
     }
-    let flags = CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
     guard let middle = unsafe makeMiddle(at: start) else {
       throw MemoryError(.outOfMemory, .metadataExhausted, start)
     }
     guard
       let frame = machine.allocateFolio(
-        near: area.home(of: start), order: Int(CSHIMS_PMD_SHIFT - CSHIMS_PAGE_SHIFT), flags: flags)
+        near: area.home(of: start), order: Int(CSHIMS_PMD_SHIFT - CSHIMS_PAGE_SHIFT),
+        flags: area.privatePageFlags)
     else { throw MemoryError(.outOfMemory, .framesExhausted, start) }
     let folio = machine.page(frame)
     guard machine.zero(frame: frame, count: count) == 0 else {

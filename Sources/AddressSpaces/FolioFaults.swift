@@ -14,8 +14,6 @@ internal import Events
 internal import PageFrames
 
 extension MM {
-  private static var ownPage: UInt32 { CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE }
-
   /// The write fault of an address where nothing is, or the zero page; its table
   /// exists. nil where no folio fits or none is free: single pages then.
   func faultFolio(
@@ -77,7 +75,7 @@ extension MM {
     }
     guard
       let frame = unsafe machine.allocateFolio(
-        near: area.pointee.home(of: start), order: order, flags: Self.ownPage)
+        near: area.pointee.home(of: start), order: order, flags: area.pointee.privatePageFlags)
     else { return nil }
     if machine.zero(frame: frame, count: count) != 0 {
       machine.page(frame).releaseUnnoted(.reference)
@@ -121,7 +119,7 @@ extension MM {
     var next = start
     while next < stop, stop - next >= length, isUntouched(next, size, zeroes: false),
       let frame = unsafe machine.allocateFolio(
-        near: area.pointee.home(of: next), order: order, flags: Self.ownPage)
+        near: area.pointee.home(of: next), order: order, flags: area.pointee.privatePageFlags)
     {
       if folios == 0 { first = frame }
       guard frame == first + UInt64(folios << order) else {

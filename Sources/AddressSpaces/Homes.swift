@@ -9,6 +9,14 @@
 internal import CShims
 internal import PageFrames
 
+extension Area {
+  /// What a fresh private page of it is.
+  var privatePageFlags: UInt32 {
+    CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
+      | (flags.contains(.movable) ? CSHIMS_PAGE_MOVABLE : 0)
+  }
+}
+
 extension MM {
   /// Takes frames for up to `count` private pages from `address` on, as many as
   /// follow each other: their homes, else their second homes, else one from
@@ -16,8 +24,7 @@ extension MM {
   func allocatePrivate(
     at address: UInt64, _ count: Int, in area: UnsafeMutablePointer<Area>
   ) -> (UInt64, Int)? {
-    var flags = CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE
-    if unsafe area.pointee.flags.contains(.movable) { flags |= CSHIMS_PAGE_MOVABLE }
+    let flags = unsafe area.pointee.privatePageFlags
     var count = count
     // Of an area with a page cache the homes are the cache's.
     if unsafe area.pointee.cache == 0 {

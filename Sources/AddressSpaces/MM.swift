@@ -53,6 +53,8 @@ struct AddressSpaceState: ~Copyable {
   /// Its neighbours in the machine's list, under that list's lock.
   var next: UnsafeMutablePointer<cshims_mm>?
   var previous: UnsafeMutablePointer<cshims_mm>?
+  /// How the folio that is about to move is found here, under that lock, too.
+  var search = EntrySearch.nowhere
   var adoptions = AdoptionAccount()
 }
 

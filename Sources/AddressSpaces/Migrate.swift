@@ -1,25 +1,30 @@
 //===----------------------------------------------------------------------===//
-// Migrate: giving a page another frame, or taking it away, while the program
-// runs (the kernel's migrate_pages and shrink_folio_list; design decision 12).
+// Migrate: giving a folio, mostly a single page, other frames, or taking it away,
+// while the program runs (the kernel's migrate_pages and shrink_folio_list;
+// design decision 12). A large folio moves whole or not at all: all its pages, by
+// all that shows them, leaves and small entries, parts of it anywhere.
 //
-//   hide      every entry that shows the page becomes not present and leaves the
-//             host's view: a store that comes now waits in the trap for the mmap
-//             lock, so there is none in flight
+//   hide      every entry that shows it becomes not present and leaves the host's
+//             view: a store that comes now waits in the trap for the mmap lock,
+//             so there is none in flight
 //   barrier   the exchange of the entry is sequentially consistent: a lock-free
 //             walk whose count is not seen below sees the entry changed and
 //             undoes it (rule G3)
 //   refuse    unless the count is exactly the mappings', and the cache's one: a
-//             pin or a reference keeps the page where it is (rule G6)
-//   copy      to the new frame, through the window
+//             pin or a reference keeps it where it is (rule G6)
+//   copy      to the new frames, through the window, with each page's exclusive bit
 //   install   the cache's index, then the entries, as they were but for the frame
-//   let go    of the old frame's counts, then of the locks: who waits in the trap
-//             finds the new page, which is shown when it is touched
+//   let go    of the old folio's counts, then of the locks: who waits in the trap
+//             finds the new one, which is shown when it is touched
+//
+// Where no block of frames is free for a large folio, it is made single pages in
+// place (SplitFolio.swift), and the one that was asked for moves.
 //
 // A device that holds no count must not use a page: of page-cache pages that
 // includes an XARRAY extraction, which takes none.
 //
-// Locks: all mmap locks of the address spaces that show the page, the list lock,
-// and the cache's lock if it is a cache's. Nothing is allocated but the frame.
+// Locks: all mmap locks of the address spaces that show it, the list lock, and the
+// cache's lock if it is a cache's. Nothing is allocated but the frames.
 // Without a trap (tier `none`) a thread that touches the page meanwhile gets
 // SIGSEGV, as everywhere in that tier.
 //===----------------------------------------------------------------------===//
@@ -60,52 +65,76 @@ public enum MigrationOutcome: Sendable, Hashable, CaseIterable {
 }
 
 extension MM {
-  /// Moves the page at `address`, if there is one. Under the mmap lock.
+  /// Moves the folio of the page at `address`, if there is one. Under the mmap lock.
   ///
-  /// - Complexity: O(entries that show it), of a page shown more than once also
-  ///   O(address spaces); two host calls an entry.
+  /// A large folio moves whole. Where no block of frames is free for it, it is
+  /// split, and the page at `address` alone moves.
+  ///
+  /// - Complexity: O(entries that show it), of a folio shown more than once also
+  ///   O(address spaces); two host calls a run of entries.
   public func migrate(at address: UInt64, to goal: MigrationGoal) -> MigrationOutcome {
     machine.withAddressSpaces { migrateListed(address & ~0xfff, to: goal) }
   }
 
   /// The same under the list lock.
   func migrateListed(_ address: UInt64, to goal: MigrationGoal) -> MigrationOutcome {
-    if unsafe leaf(at: address) != nil { return .unmovable }
-    guard let entry = unsafe entry(at: address), let area = unsafe area(containing: address)
+    if let outcome = migrateWhole(address, to: goal) { return outcome }
+    return migrateWhole(address, to: goal) ?? .noFrame
+  }
+
+  /// The same; nil when the folio had to be split.
+  private func migrateWhole(_ address: UInt64, to goal: MigrationGoal) -> MigrationOutcome? {
+    let value = value(at: address)
+    guard Self.holdsPage(value), value & CSHIMS_PTE_SPECIAL == 0,
+      let area = unsafe area(containing: address)
     else { return .nothingToDo }
-    let value = unsafe cshims_pte_load(entry)
-    guard Self.holdsPage(value), value & CSHIMS_PTE_SPECIAL == 0 else { return .nothingToDo }
     let page = machine.page(Self.frame(of: value))
-    let stays = CSHIMS_PAGE_SECRET | CSHIMS_PAGE_POISONED | CSHIMS_PAGE_P2PDMA
-    if page.folioOrder > 0 || page.flags & stays != 0 { return .unmovable }
+    let head = page.folioHead
     // What the program has for malloc must never be out of reach under a lock.
-    if unsafe area.pointee.flags.contains(.adopted) { return .unmovable }
-    if goal == .unmovable, page.flags & CSHIMS_PAGE_MOVABLE == 0 { return .nothingToDo }
+    if unsafe stays(head) || area.pointee.flags.contains(.adopted) { return .unmovable }
+    if goal == .unmovable, head.flags & CSHIMS_PAGE_MOVABLE == 0 { return .nothingToDo }
     // A private page of a file's area is a copy: the cache has no part in it.
-    let cache = unsafe page.isAnonymous ? nil : cache(of: area.pointee)
-    if cache == nil, !page.isAnonymous { return .unmovable }
+    let cache = unsafe head.isAnonymous ? nil : cache(of: area.pointee)
+    if cache == nil, !head.isAnonymous { return .unmovable }
     let index = unsafe area.pointee.cacheIndex(of: address)
     cache?.lock()
     defer { cache?.unlock() }
-    if let refusal = refusal(of: page, cache) { return refusal }
-    if goal == .nowhere, let loss = loss(of: page, value, cache) { return loss }
-    guard let shown = mappings(of: page, at: address, cache: cache, index: index) else {
+    let references = head.folioMapCount + (cache == nil ? 0 : 1)
+    if let refusal = refusal(of: head, besides: references) { return refusal }
+    if goal == .nowhere, let loss = loss(of: head, value, cache) { return loss }
+    guard let shown = FolioMappings(self, page, at: address, cache: cache, index: index) else {
       return .unreachable
     }
     defer { shown.unlock() }
-    for i in 0..<shown.count where shown[i].mm.isAdopted(shown[i].address) { return .unmovable }
+    var isAdopted = false
+    shown.forEachRun { isAdopted = isAdopted || $0.mm.meetsAdopted($0.address, $0.end) }
+    if isAdopted { return .unmovable }
     var target: Page?
     if goal != .nowhere {
-      target = unsafe takeTarget(goal, home: area.pointee.home(of: address))
-      if target == nil { return .noFrame }
+      let first = address &- (page.frame - head.frame) << 12
+      target = unsafe takeTarget(head.folioOrder, goal, home: area.pointee.home(of: first))
+      if target == nil {
+        guard head.folioOrder > 0, goal != .home, machine.freeFrameCount > 0 else {
+          return .noFrame
+        }
+        return shown.split() ? nil : refusal(of: head, besides: references) ?? .referenced
+      }
     }
-    return carry(page, to: target, shown, cache, index, keepsMovable: goal != .unmovable)
+    return carry(shown, to: target, keepsMovable: goal != .unmovable)
   }
 
-  /// Is it held by more than its mappings and its cache?
-  private func refusal(of page: Page, _ cache: PageCacheHandle?) -> MigrationOutcome? {
-    if page.mayBePinned { return .pinned }
-    return page.referenceCount == page.mapCount + (cache == nil ? 0 : 1) ? nil : .referenced
+  /// Must a folio keep its frames, whatever is asked?
+  private func stays(_ head: Page) -> Bool {
+    let kinds = CSHIMS_PAGE_SECRET | CSHIMS_PAGE_POISONED | CSHIMS_PAGE_P2PDMA
+    for i in 0..<(1 << head.folioOrder)
+    where unsafe cshims_page_flags(head.descriptor + i) & kinds != 0 { return true }
+    return false
+  }
+
+  /// Is it held by more than the references of its mappings and its cache?
+  private func refusal(of head: Page, besides references: Int) -> MigrationOutcome? {
+    if head.mayBePinned { return .pinned }
+    return head.referenceCount == references ? nil : .referenced
   }
 
   /// Would bytes be lost if it went away? Private bytes go only where MADV_FREE
@@ -121,102 +150,132 @@ extension MM {
     return page.isDirty || value & CSHIMS_PTE_DIRTY != 0 ? .dirty : nil
   }
 
-  /// A frame for the copy, held once, its host memory there.
-  private func takeTarget(_ goal: MigrationGoal, home: UInt64?) -> Page? {
-    var frame: UInt64?
-    if goal == .home {
-      if let home, machine.allocateRun(at: home, count: 1, flags: 0) == 1 { frame = home }
-    } else {
-      frame = machine.allocateNear(nil, 1, flags: 0)?.0
-    }
-    guard let frame else { return nil }
+  /// Frames for the copy, held once, their host memory there.
+  private func takeTarget(_ order: Int, _ goal: MigrationGoal, home: UInt64?) -> Page? {
+    let goesHome = goal == .home
+    guard
+      let frame = machine.allocateFolio(
+        near: goesHome ? home : nil, order: order, flags: 0, onlyThere: goesHome)
+    else { return nil }
     let page = machine.page(frame)
-    if machine.zero(frame: frame, count: 1) == 0 { return page }
+    if machine.zero(frame: frame, count: 1 << order) == 0 { return page }
     page.releaseUnnoted(.reference)
     return nil
   }
 
-  /// Carries the page over, or away where there is no target.
+  /// Carries the folio over, or away where there is no target.
   private func carry(
-    _ page: Page, to target: Page?, _ found: PageMappings, _ cache: PageCacheHandle?,
-    _ index: UInt64, keepsMovable: Bool
+    _ shown: FolioMappings, to target: Page?, keepsMovable: Bool
   ) -> MigrationOutcome {
-    var shown = found
-    hide(&shown)
-    var outcome = refusal(of: page, cache) ?? .moved
+    let (head, cache) = (shown.head, shown.cache)
+    shown.hide()
+    var outcome = refusal(of: head, besides: shown.references) ?? .moved
     if outcome == .moved, target == nil {
       // Entries are still now; all of them must be clean.
-      for i in 0..<shown.count where outcome == .moved {
-        outcome = loss(of: page, shown[i].value, cache) ?? .moved
+      shown.forEachRun { run in
+        for i in 0..<run.count where outcome == .moved {
+          outcome = unsafe loss(of: head, cshims_pte_load(run.entries + i), cache) ?? .moved
+        }
       }
     }
     if outcome == .moved, let cache {
       let pages = unsafe cache.state.pointee.pages
       if let target {
-        if (try? pages.store(index, .page(target))) == nil { outcome = .noFrame }
+        if (try? pages.store(shown.index, .page(target))) == nil { outcome = .noFrame }
       } else {
-        pages.erase(index)
+        pages.erase(shown.index)
       }
     }
     guard outcome == .moved else {
-      show(shown, page)
+      shown.show(head)
       target?.releaseUnnoted(.reference)
       return outcome
     }
-    let count = shown.count + (cache == nil ? 0 : 1)
     if let target {
-      copy(page, to: target, shown.count, count, keepsMovable: keepsMovable)
-      show(shown, target)
+      copy(shown, to: target, keepsMovable: keepsMovable)
+      shown.show(target)
       unsafe machine.header.emit(
-        .migrate, address: shown.count > 0 ? shown[0].address : 0,
-        frame: target.frameNumber.rawValue)
+        .migrate, address: shown.address, frame: target.frame, pageCount: shown.pageCount)
     } else {
-      for i in 0..<shown.count { unsafe cshims_pte_store(shown[i].entry, 0) }
+      shown.clear()
       unsafe machine.header.emit(
-        .reclaim, address: shown.count > 0 ? shown[0].address : 0,
-        frame: page.frameNumber.rawValue)
+        .reclaim, address: shown.address, frame: head.frame, pageCount: shown.pageCount)
     }
-    unsafe _ = cshims_page_map_fetch_sub(page.descriptor, UInt32(shown.count))
-    page.releaseUnnoted(.reference, count: count)
+    head.releaseUnnoted(.reference, count: shown.references)
     return .moved
   }
 
-  /// Makes every entry not present, in table and view, and notes what it held.
-  private func hide(_ shown: inout PageMappings) {
-    for i in 0..<shown.count {
-      let it = shown[i]
-      let value = unsafe cshims_pte_exchange(
-        it.entry, it.value & ~CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE)
-      shown.setValue(value, of: i)
-      it.mm.followTable(it.address, it.address + 4096)
-    }
-  }
-
-  /// Makes the entries what they were, showing `page`.
-  private func show(_ shown: PageMappings, _ page: Page) {
-    for i in 0..<shown.count {
-      let it = shown[i]
-      let value = it.value & ~CSHIMS_PTE_FRAME_MASK | page.frameNumber.rawValue << 12
-      unsafe cshims_pte_store(it.entry, value)
-      if unsafe it.mm.state.pointee.tier == .none {
-        _ = it.mm.reveal(it.address, it.address + 4096)
-      }
-    }
-  }
-
-  private func copy(
-    _ page: Page, to target: Page, _ mappings: Int, _ count: Int, keepsMovable: Bool
-  ) {
+  /// The bytes, what is known of each page, and the counts of the mappings, which
+  /// leave the old folio with nothing but their references.
+  private func copy(_ shown: FolioMappings, to target: Page, keepsMovable: Bool) {
+    let (old, new) = unsafe (shown.head.descriptor, target.descriptor)
     unsafe cshims_copy(
-      machine.address(ofFrame: target.frameNumber.rawValue),
-      machine.address(ofFrame: page.frameNumber.rawValue), 4096)
+      machine.address(ofFrame: target.frame), machine.address(ofFrame: shown.head.frame),
+      UInt64(shown.pageCount) << 12)
     var flags =
       CSHIMS_PAGE_ANON | CSHIMS_PAGE_ANON_EXCLUSIVE | CSHIMS_PAGE_DIRTY | CSHIMS_PAGE_REFERENCED
       | CSHIMS_PAGE_CACHE | CSHIMS_PAGE_WRITEBACK | CSHIMS_PAGE_LAZY_FREE
     if keepsMovable { flags |= CSHIMS_PAGE_MOVABLE }
-    unsafe _ = cshims_page_set_flags(target.descriptor, page.flags & flags)
-    unsafe _ = cshims_page_map_fetch_add(target.descriptor, UInt32(mappings))
+    for i in 0..<shown.pageCount {
+      unsafe _ = cshims_page_set_flags(new + i, cshims_page_flags(old + i) & flags)
+      let maps = unsafe cshims_page_map_load(old + i)
+      if maps == 0 { continue }
+      unsafe _ = cshims_page_map_fetch_add(new + i, maps)
+      unsafe _ = cshims_page_map_fetch_sub(old + i, maps)
+    }
+    if shown.pageCount > 1, case let leaves = unsafe cshims_page_leaf_load(old), leaves > 0 {
+      unsafe _ = cshims_page_leaf_fetch_add(new, leaves)
+      unsafe _ = cshims_page_leaf_fetch_sub(old, leaves)
+    }
     // It comes with one.
-    unsafe _ = cshims_page_ref_fetch_add(target.descriptor, UInt32(count - 1))
+    unsafe _ = cshims_page_ref_fetch_add(new, UInt32(shown.references - 1))
+  }
+}
+
+extension FolioMappings {
+  /// Makes every entry not present, in table and view. What it held stays in it.
+  func hide() {
+    forEachRun { run in
+      for i in 0..<run.count {
+        let value = unsafe cshims_pte_load(run.entries + i)
+        // Out of everybody's reach already in an area without permissions.
+        guard value & CSHIMS_PTE_PRESENT != 0 else { continue }
+        let hidden = value & ~CSHIMS_PTE_PRESENT | CSHIMS_PTE_PROTNONE | CSHIMS_PTE_MOVING
+        unsafe _ = cshims_pte_exchange(run.entries + i, hidden)
+      }
+      run.mm.followTable(run.address, run.end)
+    }
+  }
+
+  /// Makes the entries what they were, showing the folio from `head` on.
+  func show(_ target: Page) {
+    forEachRun { run in
+      for i in 0..<run.count {
+        var value = unsafe cshims_pte_load(run.entries + i)
+        value = value &+ (target.frame &- head.frame) &<< 12
+        if value & CSHIMS_PTE_MOVING != 0 {
+          value &= ~(CSHIMS_PTE_MOVING | CSHIMS_PTE_PROTNONE)
+          value |= CSHIMS_PTE_PRESENT
+        }
+        unsafe cshims_pte_store(run.entries + i, value)
+      }
+      if unsafe run.mm.state.pointee.tier == .none { _ = run.mm.reveal(run.address, run.end) }
+    }
+  }
+
+  /// Empties the entries of a folio that goes away, and its counts of them.
+  func clear() {
+    forEachRun { run in
+      for i in 0..<run.count {
+        let value = unsafe cshims_pte_load(run.entries + i)
+        if run.isLeaf {
+          unsafe run.mm.removeLeaf(run.entries, value)
+        } else {
+          unsafe cshims_pte_store(run.entries + i, 0)
+          let page = own.machine.page(MM.frame(of: value))
+          unsafe _ = cshims_page_map_fetch_sub(page.descriptor, 1)
+        }
+      }
+    }
   }
 }

@@ -23,7 +23,7 @@ public struct PageMovement: Equatable, Sendable {
   public var dirty = 0
   /// Left alone because not every entry that shows them could be reached.
   public var unreachable = 0
-  /// Left alone because of their kind: secret, of a large folio, locked.
+  /// Left alone because of their kind: secret, locked, adopted.
   public var unmovable = 0
   /// Left alone because no frame was free for them.
   public var withoutFrame = 0
@@ -32,16 +32,16 @@ public struct PageMovement: Equatable, Sendable {
 
   public init() {}
 
-  mutating func note(_ outcome: MigrationOutcome) {
+  mutating func note(_ outcome: MigrationOutcome, _ pages: Int = 1) {
     switch outcome {
-    case .moved: moved += 1
+    case .moved: moved += pages
     case .nothingToDo: break
-    case .pinned: pinned += 1
-    case .referenced: referenced += 1
-    case .dirty: dirty += 1
-    case .unreachable: unreachable += 1
-    case .unmovable: unmovable += 1
-    case .noFrame: withoutFrame += 1
+    case .pinned: pinned += pages
+    case .referenced: referenced += pages
+    case .dirty: dirty += pages
+    case .unreachable: unreachable += pages
+    case .unmovable: unmovable += pages
+    case .noFrame: withoutFrame += pages
     }
   }
 }
@@ -66,10 +66,10 @@ extension PhysicalMemory {
     }
   }
 
-  /// Moves private pages that stand elsewhere back to their areas' homes where
-  /// those are free, so that neighbours are neighbours again: the host then
-  /// needs fewer mappings (compaction). Pages that are held stay, and so do those
-  /// in each other's homes.
+  /// Moves private pages, large folios whole, that stand elsewhere back to their
+  /// areas' homes where those are free, so that neighbours are neighbours again:
+  /// the host then needs fewer mappings (compaction). What is held stays, and so do
+  /// pages in each other's homes.
   ///
   /// - Throws: ESRCH in another process.
   /// - Complexity: O(pages mapped), two host calls a page moved. Thread-safe.
@@ -108,6 +108,10 @@ extension AddressSpace {
   /// they were (move_pages, without nodes). Holes are passed over. Pages that are
   /// held stay where they are.
   ///
+  /// Of a large folio all pages move, in the range or not; where no block is free
+  /// for it, it is split, and those in the range move by themselves. Counted are
+  /// pages of the range.
+  ///
   /// - Throws: EINVAL for a misaligned start or a negative length, ESRCH.
   public func migrate(
     _ start: UserAddress, length: ByteCount
@@ -119,9 +123,7 @@ extension AddressSpace {
     return try locked { mm throws(MemoryError) in
       var movement = PageMovement()
       mm.machine.withAddressSpaces {
-        mm.forEachPage(range.start, range.end) { address in
-          movement.note(mm.migrateListed(address, to: .elsewhere))
-        }
+        mm.moveElsewhere(range.start, range.end, &movement)
       }
       return movement
     }
@@ -138,20 +140,68 @@ extension MM {
     }
   }
 
-  /// Calls `body` with the address of each entry of [start, end) that holds
-  /// something. Absent tables are stepped over.
-  fileprivate func forEachPage(_ start: UInt64, _ end: UInt64, _ body: (UInt64) -> Void) {
+  /// Calls `body` with the address of each page that stands in [start, end), of a
+  /// folio's pages that stand there in order with the first, and how many those
+  /// are; it says how many of them are seen to. Absent tables are stepped over.
+  fileprivate func forEachFolio(_ start: UInt64, _ end: UInt64, _ body: (UInt64, Int) -> Int) {
     var address = start
     while address < end {
       let stop = Self.tableEnd(address, end)
-      if let entries = unsafe entry(at: address) {
-        for i in 0..<Int((stop - address) >> 12)
-        where unsafe cshims_pte_load(entries + i) != 0 {
-          body(address + UInt64(i) << 12)
-        }
+      while address < stop {
+        let limit = Int((stop - address) >> 12)
+        let (empty, count) = pagesOfOneFolio(at: address, limit)
+        address += UInt64(empty) << 12
+        if count > 0 { address += UInt64(body(address, count)) << 12 }
       }
-      address = stop
     }
+  }
+
+  /// How many entries from that of `address` on, `limit` at most and all in one
+  /// table, are empty, and how many after them show a folio's pages in order,
+  /// whatever else they say.
+  private func pagesOfOneFolio(at address: UInt64, _ limit: Int) -> (empty: Int, count: Int) {
+    let entries = entries(around: address)
+    let first = Int(cshims_pte_index(address, UInt32(CSHIMS_PAGE_SHIFT)))
+    var empty = 0
+    while empty < limit, entries[first + empty] == 0 { empty += 1 }
+    if empty == limit { return (empty, 0) }
+    let value = entries[first + empty]
+    let frame = Self.frame(of: value)
+    let size = value & CSHIMS_PTE_SPECIAL == 0 ? 1 << machine.page(frame).folioOrder : 1
+    let most = min(limit - empty, size - Int(frame) & (size - 1))
+    var count = 1
+    while count < most, Self.frame(of: entries[first + empty + count]) == frame + UInt64(count) {
+      count += 1
+    }
+    return (empty, count)
+  }
+
+  /// The body of `AddressSpace.migrate`. Under the list lock.
+  fileprivate func moveElsewhere(
+    _ start: UInt64, _ end: UInt64, _ movement: inout PageMovement
+  ) {
+    // The folio that was moved last: its other pages went with it.
+    var last: Page?
+    forEachFolio(start, end) { address, count in
+      if let last, folio(at: address) == last {
+        movement.note(.moved, count)
+        return count
+      }
+      let outcome = migrateListed(address, to: .elsewhere)
+      last = outcome == .moved ? folio(at: address) : nil
+      // One that had to be split has left the others where they are.
+      let pages = outcome == .moved && last == nil ? 1 : count
+      movement.note(outcome, pages)
+      return pages
+    }
+  }
+
+  /// The head of the large folio behind an address, if there is one.
+  private func folio(at address: UInt64) -> Page? {
+    let value = value(at: address)
+    guard Self.holdsPage(value), value & CSHIMS_PTE_SPECIAL == 0 else { return nil }
+    let page = machine.page(Self.frame(of: value))
+    return page.folioOrder > 0 ? page.folioHead : nil
   }
 
   /// Takes back what may be taken of part of an area. Under the list lock.
@@ -161,14 +211,17 @@ extension MM {
     guard area.flags.isDisjoint(with: AreaFlags.special.union(.locked)) else { return }
     let isFile = cache(of: area)?.isFile ?? false
     guard isFile || area.flags.contains(.anonymous) else { return }
-    forEachPage(start, end) { address in
-      guard movement.moved < limit, let entry = unsafe entry(at: address) else { return }
-      let value = unsafe cshims_pte_load(entry)
-      if value & CSHIMS_PTE_SPECIAL != 0 { return }
-      let page = machine.page(Self.frame(of: value))
+    forEachFolio(start, end) { address, count in
+      let value = value(at: address)
+      if value & CSHIMS_PTE_SPECIAL != 0 { return count }
+      let head = machine.page(Self.frame(of: value)).folioHead
       // What was not given up is nothing that reclaim would look at.
-      if page.isAnonymous, page.flags & CSHIMS_PAGE_LAZY_FREE == 0 { return }
-      movement.note(migrateListed(address, to: .nowhere))
+      if head.isAnonymous, head.flags & CSHIMS_PAGE_LAZY_FREE == 0 { return count }
+      let size = 1 << head.folioOrder
+      guard limit - movement.moved >= size else { return count }
+      let outcome = migrateListed(address, to: .nowhere)
+      movement.note(outcome, outcome == .moved ? size : count)
+      return count
     }
   }
 
@@ -184,32 +237,41 @@ extension MM {
     guard area.cache == 0, area.homeBase != Area.noHome,
       area.flags.isDisjoint(with: .special)
     else { return }
-    forEachPage(area.start, area.end) { first in
+    // A folio that is mapped in pieces is asked once.
+    var last: Page?
+    forEachFolio(area.start, area.end) { first, count in
+      if let last, folio(at: first) == last { return count }
       var address = first
       while let left = moveHome(address, area, &movement) {
         // What it left may be a neighbour's home.
         address = (left &- area.homeBase) &<< 12
-        if address < area.start || address >= area.end { return }
+        if address < area.start || address >= area.end { break }
       }
+      last = folio(at: first)
+      return count
     }
   }
 
-  /// Moves one private page home, if that is free. Returns the frame it left.
+  /// Moves one private folio home, if that is free. Returns the frame it left, of a
+  /// large folio the first.
   private func moveHome(
     _ address: UInt64, _ area: Area, _ movement: inout PageMovement
   ) -> UInt64? {
-    guard let entry = unsafe entry(at: address), let home = area.home(of: address) else {
-      return nil
-    }
-    let value = unsafe cshims_pte_load(entry)
-    let frame = Self.frame(of: value)
-    // A home that is taken is no failure: somebody shares or holds it.
-    guard Self.holdsPage(value), value & CSHIMS_PTE_SPECIAL == 0, frame != home,
-      machine.page(home).isFree
+    let value = value(at: address)
+    guard Self.holdsPage(value), value & CSHIMS_PTE_SPECIAL == 0 else { return nil }
+    let page = machine.page(Self.frame(of: value))
+    let head = page.folioHead
+    let size = UInt64(1) << UInt64(head.folioOrder)
+    let start = address &- (page.frame - head.frame) << 12
+    guard start >= area.start, start <= area.end, (area.end - start) >> 12 >= size,
+      let home = area.home(of: start), home & (size - 1) == 0, home != head.frame
     else { return nil }
+    // A home that is taken is no failure: somebody shares or holds it.
+    for i in 0..<size where !machine.page(home + i).isFree { return nil }
+    let left = head.frame
     let outcome = migrateListed(address, to: .home)
-    movement.note(outcome)
-    return outcome == .moved ? frame : nil
+    movement.note(outcome, Int(size))
+    return outcome == .moved ? left : nil
   }
 
   // MARK: - MADV_FREE

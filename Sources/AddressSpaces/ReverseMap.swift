@@ -1,14 +1,19 @@
 //===----------------------------------------------------------------------===//
-// The way back from a page to the entries that show it (the kernel's rmap).
-// Nothing is kept for it: pages that are shown once are nearly all there are,
-// and their one entry is where the search began. For the others the machine's
-// address spaces are asked. A page of a cache stands where its index does in
-// each area of that cache; a private page that fork shared stands at the same
-// address in each relative. One that a relative has moved elsewhere since is not
-// found: it counts as unreachable and stays where it is.
+// The way back from a folio, a single page being one of one page, to the entries
+// that show it (the kernel's rmap). Nothing is kept for it: folios that are shown
+// once are nearly all there are, and their entries are where the search began.
+// For the others the machine's address spaces are asked, until as many entries
+// are found as the folio counts. A page of a cache stands where its index does in
+// each area of that cache. A private one stands, in each relative, where it does
+// here, unless mremap has moved parts of it: then whole page tables are looked
+// through.
+//
+// What was found is not listed, which would take memory: each address space notes
+// how its entries are found, and they are found again whenever they are wanted.
 //
 // Lock: the list lock, under the caller's mmap lock. Other mmap locks are tried,
-// never waited for; an address space that is busy makes its pages unreachable.
+// never waited for; an address space that is busy, or another process's, makes its
+// pages unreachable. Those in which something was found stay locked until `unlock`.
 //===----------------------------------------------------------------------===//
 
 internal import CShims
@@ -63,93 +68,189 @@ extension Machine {
   }
 }
 
-/// One entry that shows a page, and what it held when it was found.
-@safe
-struct ShownAt {
-  let mm: MM
-  let address: UInt64
-  let entry: UnsafeMutablePointer<cshims_pte>
-  var value: UInt64
-  /// Its mmap lock was taken for the search: with this entry it is let go.
-  var unlocks: Bool
+/// How the entries of the folio that is looked for are found in an address space.
+/// Under the list lock.
+enum EntrySearch: UInt8 {
+  /// There are none.
+  case nowhere
+  /// Around the address at which the search began.
+  case here
+  /// Anywhere in the page table.
+  case everywhere
 }
 
-/// The entries that show one page. More than there is room for, and the page
-/// counts as unreachable.
+/// Entries side by side that show pages of the folio, or one leaf.
 @safe
-struct PageMappings {
-  private static let capacity = 16
-  private var list = InlineArray<16, ShownAt?>(repeating: nil)
+struct EntryRun {
+  let mm: MM
+  let address: UInt64
+  let entries: UnsafeMutablePointer<cshims_pte>
+  /// Entries: of a leaf one.
+  let count: Int
+  let isLeaf: Bool
+
+  /// Where what they show ends.
+  var end: UInt64 { address + (isLeaf ? MM.leafLength : UInt64(count) << 12) }
+}
+
+/// All entries that show one folio, their address spaces locked.
+@safe
+struct FolioMappings {
+  let own: MM
+  let head: Page
+  /// The pages of the folio as it was when the search began.
+  let pageCount: Int
+  /// Where `own` shows the page that the search began with.
+  let address: UInt64
+  /// The cache that holds a reference, too, and the page's place in it.
+  let cache: PageCacheHandle?
+  let index: UInt64
+  /// Where the folio's first page stands, or would, as that page does. May lie
+  /// outside user space.
+  private let start: UInt64
+  /// How many entries there are. Each holds a reference.
   private(set) var count = 0
+  /// References that its mappings and its cache account for.
+  var references: Int { count + (cache == nil ? 0 : 1) }
+  private var hasOthers = false
 
-  subscript(index: Int) -> ShownAt { unsafe list[index].unsafelyUnwrapped }
-
-  /// Adds the entry of an address if it shows `frame`. Returns whether it did.
-  @discardableResult
-  mutating func add(_ mm: MM, _ address: UInt64, showing frame: UInt64) -> Bool {
-    guard count < Self.capacity, let entry = unsafe mm.entry(at: address) else { return false }
-    let value = unsafe cshims_pte_load(entry)
-    guard MM.holdsPage(value), value & CSHIMS_PTE_SPECIAL == 0, MM.frame(of: value) == frame
-    else { return false }
-    unsafe list[count] = ShownAt(
-      mm: mm, address: address, entry: entry, value: value, unlocks: false)
-    count += 1
-    return true
+  /// Finds the entries that show the folio of `page`, which `own` shows at
+  /// `address`: a cache's, if there is one, at `index`. nil, and nothing locked,
+  /// when some are not found. Under its mmap lock, the list lock, and the cache's.
+  ///
+  /// - Complexity: O(pages of the folio x address spaces that show it); where some
+  ///   were moved by mremap O(pages mapped in the machine).
+  init?(
+    _ own: MM, _ page: Page, at address: UInt64, cache: PageCacheHandle? = nil, index: UInt64 = 0
+  ) {
+    self.own = own
+    head = page.folioHead
+    pageCount = 1 << head.folioOrder
+    self.address = address
+    start = address &- (page.frame - head.frame) << 12
+    self.cache = cache
+    self.index = index
+    let wanted = head.folioMapCount
+    look(.here, wanted)
+    if count < wanted, cache == nil { look(.everywhere, wanted) }
+    if count != wanted {
+      unlock()
+      return nil
+    }
   }
 
-  /// The entries from `first` on came with a lock that was taken for them.
-  mutating func owesUnlock(from first: Int) { list[first]?.unlocks = true }
+  /// Looks into this address space and then the others until `wanted` are found.
+  private mutating func look(_ search: EntrySearch, _ wanted: Int) {
+    unsafe own.state.pointee.search = search
+    var all = countEntries(in: own)
+    defer { count = all }
+    if all >= wanted, !hasOthers { return }
+    hasOthers = true
+    own.machine.forEachAddressSpace { other in
+      if unsafe other.hot == own.hot || !other.isOwn { return false }
+      let wasLocked = unsafe other.state.pointee.search != .nowhere
+      guard wasLocked || other.tryLock() else { return false }
+      unsafe other.state.pointee.search = search
+      let found = countEntries(in: other)
+      all += found
+      if found == 0 {
+        unsafe other.state.pointee.search = .nowhere
+        other.unlock()
+      }
+      return all >= wanted
+    }
+  }
 
-  mutating func setValue(_ value: UInt64, of index: Int) { list[index]?.value = value }
+  private func countEntries(in mm: MM) -> Int {
+    var count = 0
+    forEachRun(in: mm) { count += $0.count }
+    return count
+  }
 
   /// Lets go of the locks that the search took.
   func unlock() {
-    for i in 0..<count where self[i].unlocks { self[i].mm.unlock() }
-  }
-
-  /// Adds every entry by which `mm` shows a page of a cache.
-  mutating func addAll(_ mm: MM, _ page: Page, of cache: PageCacheHandle, at index: UInt64) {
-    var node = unsafe mm.state.pointee.areas.first
-    while let current = unsafe node {
-      let area = unsafe current.pointee.payload
-      let address = (index &- area.cacheBase) &<< 12
-      if area.cache == cache.address, address >= area.start, address < area.end {
-        add(mm, address, showing: page.frameNumber.rawValue)
+    unsafe own.state.pointee.search = .nowhere
+    if !hasOthers { return }
+    own.machine.forEachAddressSpace { other in
+      if unsafe other.state.pointee.search != .nowhere {
+        unsafe other.state.pointee.search = .nowhere
+        other.unlock()
       }
-      unsafe node = mm.state.pointee.areas.next(after: current)
+      return false
     }
   }
-}
 
-extension MM {
-  /// Every entry that shows `page`, which this address space shows at `address`,
-  /// their address spaces all locked. nil, and nothing locked, when some are not
-  /// found. Under this mmap lock, the list lock, and the cache's if it has one.
-  func mappings(
-    of page: Page, at address: UInt64, cache: PageCacheHandle?, index: UInt64
-  ) -> PageMappings? {
-    var found = PageMappings()
-    let wanted = page.mapCount
-    let frame = page.frameNumber.rawValue
-    func search(_ mm: MM) {
-      if let cache {
-        found.addAll(mm, page, of: cache, at: index)
-      } else {
-        found.add(mm, address, showing: frame)
+  /// Calls `body` with each run. It may change what the entries hold, and split a
+  /// leaf.
+  func forEachRun(_ body: (EntryRun) -> Void) {
+    forEachRun(in: own, body)
+    if !hasOthers { return }
+    own.machine.forEachAddressSpace { other in
+      if unsafe other.hot != own.hot { forEachRun(in: other, body) }
+      return false
+    }
+  }
+
+  private func forEachRun(in mm: MM, _ body: (EntryRun) -> Void) {
+    switch unsafe mm.state.pointee.search {
+    case .nowhere: return
+    case .here where cache == nil:
+      let end = start &+ UInt64(pageCount) << 12
+      // Before the start of user space there is nothing.
+      let first = start > CSHIMS_TASK_SIZE ? 0 : start
+      if first < end { scan(mm, first, end, body) }
+    case .here, .everywhere:
+      mm.forEachArea { area in
+        if let cache {
+          let address = (index &- area.cacheBase) &<< 12
+          if area.cache == cache.address, address >= area.start, address < area.end {
+            scan(mm, address, address + 4096, body)
+          }
+        } else if !area.flags.contains(.shared) {
+          scan(mm, area.start, area.end, body)
+        }
       }
     }
-    search(self)
-    if found.count < wanted {
-      machine.forEachAddressSpace { other in
-        guard unsafe other.hot != hot, other.isOwn, other.tryLock() else { return false }
-        let before = found.count
-        search(other)
-        if found.count > before { found.owesUnlock(from: before) } else { other.unlock() }
-        return found.count >= wanted
+  }
+
+  /// Calls `body` with each run of [first, end).
+  private func scan(_ mm: MM, _ first: UInt64, _ end: UInt64, _ body: (EntryRun) -> Void) {
+    var address = first
+    while address < end {
+      let stop = MM.tableEnd(address, end)
+      if let leaf = unsafe mm.leaf(at: address) {
+        if unsafe shows(cshims_pte_load(leaf)) {
+          unsafe body(
+            EntryRun(
+              mm: mm, address: MM.leafStart(address), entries: leaf, count: 1, isLeaf: true))
+        }
+      } else if let entries = unsafe mm.entry(at: address) {
+        unsafe scan(mm, address, entries, Int((stop - address) >> 12), body)
       }
+      address = stop
     }
-    if found.count == wanted { return found }
-    found.unlock()
-    return nil
+  }
+
+  private func scan(
+    _ mm: MM, _ address: UInt64, _ entries: UnsafeMutablePointer<cshims_pte>, _ count: Int,
+    _ body: (EntryRun) -> Void
+  ) {
+    var i = 0
+    while i < count {
+      var run = 0
+      while i + run < count, unsafe shows(cshims_pte_load(entries + i + run)) { run += 1 }
+      if run > 0 {
+        unsafe body(
+          EntryRun(
+            mm: mm, address: address + UInt64(i) << 12, entries: entries + i, count: run,
+            isLeaf: false))
+      }
+      i += run + 1
+    }
+  }
+
+  private func shows(_ value: UInt64) -> Bool {
+    MM.holdsPage(value) && value & CSHIMS_PTE_SPECIAL == 0
+      && MM.frame(of: value) &- head.frame < UInt64(pageCount)
   }
 }

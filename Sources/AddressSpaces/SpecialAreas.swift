@@ -12,7 +12,7 @@ public import PageFrames
 public enum MemoryKind: Sendable, Hashable, CaseIterable {
   case ordinary
   /// Of frames that must stay movable (ZONE_MOVABLE): a LONGTERM pin moves such a
-  /// page to another frame first. Large folios of such an area stay where they are.
+  /// page to another frame first, a large folio whole where a block is free.
   case movable
   /// Reachable through the program's own mappings only (memfd_secret): shared,
   /// locked from the start, never moved. GUP refuses it in both paths.

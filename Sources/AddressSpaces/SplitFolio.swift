@@ -5,8 +5,7 @@
 // one step. It succeeds only when nobody else holds the folio, and from there on
 // every late grab fails, so that nobody counts on a head that is about to be no
 // head any more. Whoever fails comes again by the slow path, and waits for the
-// mmap lock. That is why the mappings must all be this address space's: another's
-// slow path would not wait, and its faults would meet a count that is not there.
+// mmap lock: all address spaces that show the folio are locked.
 //===----------------------------------------------------------------------===//
 
 internal import CShims
@@ -20,36 +19,13 @@ extension MM {
       throw MemoryError(.badAddress, .notPresent, address)
     }
     let page = machine.page(Self.frame(of: found))
-    let order = page.folioOrder
-    guard order > 0 else { return }
-    let head = page.folioHead
-    let start = address &- (page.frame - head.frame) << 12
-    let isLeaf = unsafe leaf(at: address) != nil
-    let mappings = isLeaf ? 1 : mappingCount(of: head, from: start)
-    guard unsafe cshims_page_ref_exchange(head.descriptor, mappings, CSHIMS_REF_FREE) else {
-      throw MemoryError(.tryAgain, .inUse, address)
+    guard page.folioOrder > 0 else { return }
+    let isSplit = machine.withAddressSpaces {
+      guard let shown = FolioMappings(self, page, at: address) else { return false }
+      defer { shown.unlock() }
+      return shown.split()
     }
-    if isLeaf {
-      // The references that it adds for the small entries are not wanted here.
-      splitLeaf(at: address)
-      unsafe _ = cshims_page_ref_fetch_sub(head.descriptor, UInt32(1 << order) - 1)
-    }
-    let common =
-      head.flags
-      & ~(CSHIMS_PAGE_ORDER_MASK | CSHIMS_PAGE_ANON_EXCLUSIVE | CSHIMS_PAGE_STALE)
-    machine.dissolve(head.frame, order: order) { i in
-      guard isMapped(head.frame + UInt64(i), at: start &+ UInt64(i) << 12) else { return nil }
-      let own = unsafe cshims_page_flags(head.descriptor + i)
-      return common | own & CSHIMS_PAGE_ANON_EXCLUSIVE
-    }
-    // Guarded pages must be looked at whatever their size.
-    let guarded = CSHIMS_PAGE_SECRET | CSHIMS_PAGE_POISONED | CSHIMS_PAGE_P2PDMA
-    guard common & guarded == 0 else { return }
-    for i in 0..<(UInt64(1) << UInt64(order)) {
-      let at = start &+ i << 12
-      guard isMapped(head.frame + i, at: at), let entry = unsafe entry(at: at) else { continue }
-      unsafe _ = cshims_pte_exchange(entry, cshims_pte_load(entry) & ~CSHIMS_PTE_FOLIO)
-    }
+    if !isSplit { throw MemoryError(.tryAgain, .inUse, address) }
   }
 
   /// Does this address space show a frame at an address?
@@ -67,5 +43,45 @@ extension MM {
       count += 1
     }
     return count
+  }
+}
+
+extension FolioMappings {
+  /// Makes the folio single pages, each held by its mappings; those that nobody
+  /// maps are freed. False, and nothing has changed, when anybody else holds it.
+  func split() -> Bool {
+    let machine = own.machine
+    let order = head.folioOrder
+    guard unsafe cshims_page_ref_exchange(head.descriptor, UInt32(count), CSHIMS_REF_FREE) else {
+      return false
+    }
+    forEachRun { run in
+      guard run.isLeaf else { return }
+      // The references that it adds for the small entries are not wanted here.
+      run.mm.splitLeaf(at: run.address)
+      unsafe _ = cshims_page_ref_fetch_sub(head.descriptor, UInt32(pageCount) - 1)
+    }
+    let common =
+      head.flags & ~(CSHIMS_PAGE_ORDER_MASK | CSHIMS_PAGE_ANON_EXCLUSIVE | CSHIMS_PAGE_STALE)
+    let descriptor = unsafe head.descriptor
+    machine.dissolve(head.frame, order: order) { i in
+      guard unsafe cshims_page_map_load(descriptor + i) > 0 else { return nil }
+      return unsafe common | cshims_page_flags(descriptor + i) & CSHIMS_PAGE_ANON_EXCLUSIVE
+    }
+    for i in 0..<pageCount {
+      // Each came with one.
+      let maps = unsafe cshims_page_map_load(descriptor + i)
+      if maps > 1 { unsafe _ = cshims_page_ref_fetch_add(descriptor + i, maps - 1) }
+    }
+    // Guarded pages must be looked at whatever their size.
+    let guarded = CSHIMS_PAGE_SECRET | CSHIMS_PAGE_POISONED | CSHIMS_PAGE_P2PDMA
+    guard common & guarded == 0 else { return true }
+    forEachRun { run in
+      for i in 0..<run.count {
+        let value = unsafe cshims_pte_load(run.entries + i)
+        unsafe _ = cshims_pte_exchange(run.entries + i, value & ~CSHIMS_PTE_FOLIO)
+      }
+    }
+    return true
   }
 }

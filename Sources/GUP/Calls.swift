@@ -178,11 +178,17 @@ struct Call {
       isMovable = isMovable || Call.mustMove(page)
     }
     guard isMovable else { return false }
+    // A large folio moves with all its pages: of those in a row the first is asked
+    // for. If it had to be split, the next round asks for the others.
+    var folio: Page?
     for i in 0..<progress.pageCount {
       guard let page = unsafe list[i] else { continue }
-      if !Call.mustMove(page) { unsafe list[i] = nil }
+      let head = page.folioOrder > 0 ? page.folioHead : nil
+      if !Call.mustMove(page) || head != nil && head == folio { unsafe list[i] = nil }
+      folio = head
       page.releaseUnnoted(.pin)
     }
+    var didMove = false
     var stop: MemoryError?
     for i in 0..<progress.pageCount where unsafe list[i] != nil {
       unsafe list[i] = nil
@@ -191,10 +197,11 @@ struct Call {
       let outcome = mm.hasExited ? .nothingToDo : mm.migrate(at: address, to: .unmovable)
       mm.unlock()
       switch outcome {
-      // A page that went away meanwhile is taken anew, but not for ever.
-      case .moved: break
+      case .moved: didMove = true
+      // It went away meanwhile, or moved with another of its folio: it is taken
+      // anew, but not for ever.
       case .nothingToDo:
-        if isLast { stop = stop ?? MemoryError(.outOfMemory, .movablePage, address) }
+        if isLast, !didMove { stop = stop ?? MemoryError(.outOfMemory, .movablePage, address) }
       case .noFrame: stop = stop ?? MemoryError(.outOfMemory, .framesExhausted, address)
       case .pinned, .referenced, .unreachable, .dirty, .unmovable:
         // Who holds it may let go of it soon.

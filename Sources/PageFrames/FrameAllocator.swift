@@ -162,9 +162,11 @@ extension Machine {
   }
 
   /// Takes an aligned block of 2^order frames as one folio, its head held once:
-  /// the one at `home` if that is aligned and free, else any. nil when there is
-  /// none.
-  package func allocateFolio(near home: UInt64?, order: Int, flags: UInt32) -> UInt64? {
+  /// the one at `home` if that is aligned and free, else any, unless `onlyThere`.
+  /// nil when there is none.
+  package func allocateFolio(
+    near home: UInt64?, order: Int, flags: UInt32, onlyThere: Bool = false
+  ) -> UInt64? {
     if unsafe header.fails(at: .frameAllocation) { return nil }
     let count = 1 << order
     if let home, home & UInt64(count - 1) == 0, home >= Machine.reservedFrames,
@@ -173,7 +175,7 @@ extension Machine {
       form(home, order, flags)
       return home
     }
-    return take(order: order, flags: flags)
+    return onlyThere ? nil : take(order: order, flags: flags)
   }
 
   /// Takes exactly these frames, or none of them.

@@ -190,7 +190,9 @@ struct CollapseTests {
         page.release(hold)
       }
       let child = try space.fork()
+      child.mm.lock()
       #expect(Self.splitRefusal(space, start + .pages(1)) == refused)
+      child.mm.unlock()
       child.exit()
       #expect(1 << page.folioOrder == c.pages && page.folioHead.referenceCount == c.references)
       try space.expectEach(start, c.pages, from: 1)
@@ -199,6 +201,36 @@ struct CollapseTests {
       try space.unmap(start, length: .pages(1))
       #expect(
         Self.splitRefusal(space, start) == MemoryError(.badAddress, .notPresent, start))
+    }
+  }
+
+  @Test("split_folio: of a family's folio each keeps its mappings", arguments: FolioCase.all)
+  func splitsShared(_ c: FolioCase) throws {
+    try withAddressSpace(tier: c.tier) { space in
+      let start = try space.map(length: c.length, folios: c.size)
+      try space.putEach(start, c.pages, from: 1)
+      let frames = (0..<c.pages).map { space.page(at: start + .pages($0)) }
+      let child = try space.fork()
+      // A leaf here and small entries there; one page is the child's alone.
+      try child.put(77, at: start + .pages(2))
+      try space.unmap(start + .pages(1), length: .pages(1))
+      try child.splitFolio(at: start)
+      for i in 0..<c.pages {
+        let page = try #require(frames[i])
+        let mappings = i == 1 || i == 2 ? 1 : 2
+        #expect(page.folioOrder == 0 && page.mapCount == mappings)
+        #expect(page.referenceCount == mappings && !page.isAnonymousExclusive)
+        if i != 2 { #expect(child.page(at: start + .pages(i)) == page) }
+        if i != 1 { #expect(space.page(at: start + .pages(i)) == page) }
+      }
+      #expect(try child.look(start + .pages(2)) == 77)
+      #expect(try space.look(start + .pages(2)) == 3)
+      child.exit()
+      #expect(frames[1]?.isFree == true)
+      try space.putEach(start + .pages(2), c.pages - 2, from: 30)
+      #expect((2..<c.pages).allSatisfy { space.page(at: start + .pages($0)) == frames[$0] })
+      space.exit()
+      #expect(space.memory.freeFrameCount == space.memory.totalFrameCount)
     }
   }
 

@@ -96,18 +96,51 @@ struct MovementTests {
         #expect(it.page(at: start) == new)
         #expect(try it.read(1, at: start) == [1])
       }
-      // A relative that has moved the page elsewhere is not found: it stays.
+      // A relative that has moved the page elsewhere is found there.
       if sharing == .private {
         let at = try grandchild.remap(
           start, length: .pages(2), newLength: .pages(2), keepingOld: true)
-        #expect(try space.migrate(start, length: .pages(1)).unreachable == 1)
+        #expect(try space.migrate(start, length: .pages(1)).moved == 1)
         #expect(grandchild.page(at: at) == space.page(at: start))
+        #expect(space.page(at: start) != new && child.page(at: start) == space.page(at: start))
+        #expect(try grandchild.read(1, at: at) == [1])
       }
       try child.write([9], to: start)
       #expect(try space.read(1, at: start) == [sharing == .shared ? 9 : 1])
       grandchild.exit()
       child.exit()
     }
+  }
+
+  @Test("a page that very many address spaces show moves for all of them; a busy one keeps it")
+  func manyMappings() throws {
+    try withAddressSpace(tier: .none) { space in
+      let start = try Self.written(space, 1)
+      let children = try (0..<40).map { _ in try space.fork() }
+      #expect(try space.migrate(start, length: .pages(1)).moved == 1)
+      let page = try #require(space.page(at: start))
+      #expect(page.mapCount == 41 && page.referenceCount == 41)
+      #expect(children.allSatisfy { $0.page(at: start) == page })
+      children[20].mm.lock()
+      #expect(try space.migrate(start, length: .pages(1)).unreachable == 1)
+      children[20].mm.unlock()
+      #expect(space.page(at: start) == page)
+      for child in children { child.exit() }
+    }
+  }
+
+  @Test("pages of a joinable machine move, too", arguments: [FolioSize.base, .order(3), .huge])
+  func joinable(size: FolioSize) throws {
+    let memory = try PhysicalMemory(capacity: .mebibytes(16), trapTier: .sigsegv, joinable: true)
+    let space = try AddressSpace(memory: memory)
+    let start = try space.map(length: .mebibytes(2), folios: size)
+    try space.write([5], to: start + .pages(1))
+    let before = space.page(at: start + .pages(1))
+    #expect(try space.migrate(start, length: .mebibytes(2)).moved == size.pageCount.rawValue)
+    #expect(space.page(at: start + .pages(1)) != before)
+    #expect(try space.read(1, at: start + .pages(1)) == [5])
+    space.exit()
+    #expect(memory.freeFrameCount == memory.totalFrameCount)
   }
 
   @Test("a migration without a frame for it, or refused by the host, changes nothing")
@@ -252,17 +285,21 @@ struct MovementTests {
 
   @Test(
     "no store is lost while pages move under it, and no held page moves (G6)",
-    arguments: TrapTier.testable)
-  func storesWhileMoving(tier: TrapTier) throws {
+    arguments: TrapTier.testable, [FolioSize.base, .order(3), .huge])
+  func storesWhileMoving(tier: TrapTier, size: FolioSize) throws {
     try withAddressSpace(tier: tier) { space in
       let pages = 24
-      let start = try Self.written(space, pages)
+      let start = try space.map(length: .mebibytes(2), folios: size)
+      for i in 0..<pages { try space.write([UInt8(i + 1)], to: start + .pages(i)) }
       let stop = Atomic(false)
       let lost = Atomic(0)
       let moved = Atomic(0)
       onThreads(4) { thread in
         if thread == 3 {
-          for round in 0..<40 {
+          var round = 0
+          // Until something has moved: the pin may have all of it for a while.
+          while round < 40 || moved.load(ordering: .relaxed) == 0 && round < 100_000 {
+            round += 1
             let movement =
               round & 3 == 3
               ? try? space.memory.compact() : try? space.migrate(start, length: .pages(pages))

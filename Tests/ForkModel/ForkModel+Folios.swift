@@ -99,23 +99,36 @@ extension ForkModel {
     }
     let folio = entry.frame.folio
     guard folio.order > 0 else { return Outcome() }
-    let mapped = mappingsInPlace(space, page, entry.frame)
-    guard folio.references == (entry.isLeaf ? 1 : mapped.count) else {
+    guard folio.gets + folio.pins == 0 else {
       note(.splitRefused)
       return Outcome(refusal: .tryAgain)
     }
-    splitLeaf(space, page)
-    for page in mapped {
-      guard let frame = self.entry(space, page)?.frame else { continue }
-      let own = Folio(order: 0)
-      own.maps = 1
-      frame.folio = own
-      frame.index = 0
-    }
-    freeFrames += folio.pageCount - mapped.count
-    folio.maps = 0
+    split(folio)
     note(.folioSplit)
     return Outcome()
+  }
+
+  /// Makes a folio that only mappings hold single pages, each held by its own.
+  mutating func split(_ folio: Folio) {
+    var alone: [Folio] = []
+    for space in processes.indices {
+      for page in 0..<window.pages where entry(space, page)?.frame.folio === folio {
+        splitLeaf(space, page)
+      }
+    }
+    for space in processes.indices {
+      for page in 0..<window.pages {
+        guard let frame = entry(space, page)?.frame, frame.folio === folio else { continue }
+        let own = Folio(order: 0)
+        own.maps = frame.maps
+        own.moves = folio.moves
+        frame.folio = own
+        frame.index = 0
+        alone.append(own)
+      }
+    }
+    freeFrames += folio.pageCount - alone.count
+    folio.maps = 0
   }
 
   /// The pages of a window that show their folio's pages where they would be had

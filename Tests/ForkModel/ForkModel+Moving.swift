@@ -66,19 +66,35 @@ extension ForkModel {
 
   // MARK: - Other frames
 
-  /// move_pages: to any other frame, all that nobody holds.
+  /// move_pages: to any other frame, all that nobody holds. A large folio moves
+  /// whole, or is split, as the machine had a block of frames for it, and then its
+  /// pages in the range move by themselves.
   mutating func migrate(_ place: Place) -> Outcome {
     var counts = [UInt64](repeating: 0, count: 5)
     var moved = 0
+    // The folio that has just moved: its other pages went with it.
+    var last: Folio?
     for page in place.pages {
-      guard let entry = entry(place.space, page), !entry.isLeaf, entry.frame.kind != .zero else {
+      guard let frame = entry(place.space, page)?.frame else { continue }
+      let folio = frame.folio
+      if folio === last {
+        moved += 1
         continue
       }
-      switch stays(place.space, entry.frame, page) {
-      case let reason?: counts[reason] += 1
-      case nil where freeFrames == 0: counts[4] += 1
-      case nil:
-        entry.frame.moves += 1
+      last = nil
+      if frame.kind == .zero { continue }
+      if let reason = stays(place.space, frame, page) {
+        counts[reason] += 1
+      } else if freeFrames == 0 {
+        counts[4] += 1
+      } else if folio.order > 0, findings.folioOrder(place.space, page) > 0 {
+        folio.moves += 1
+        last = folio
+        moved += 1
+        note(.folioMigrated)
+      } else {
+        if folio.order > 0 { splitToMove(folio) }
+        frame.ownMoves += 1
         moved += 1
         note(.migrated)
       }
@@ -86,20 +102,31 @@ extension ForkModel {
     return Outcome(pageCount: moved, value: Outcome.digest(counts))
   }
 
+  /// A folio for which there is no block. An earlier part of the range may have
+  /// moved all of it before.
+  private mutating func splitToMove(_ folio: Folio) {
+    if isAmple { objection = "a folio of order \(folio.order) was split to move" }
+    folio.moves += 2
+    split(folio)
+    note(.splitToMove)
+  }
+
   /// Why a page that is shown at `page` cannot get another frame: pinned,
-  /// referenced, not found wherever it is shown, or of a kind that stays.
+  /// referenced, or of a kind that stays. All that shows its folio is found.
   private mutating func stays(_ space: Int, _ frame: Frame, _ page: Int) -> Int? {
     let folio = frame.folio
-    if folio.order > 0 || mapped(space, page)?.isAdopted == true { return 3 }
+    if mapped(space, page)?.isAdopted == true { return 3 }
     if folio.looksPinned {
-      note(.pinStayed)
+      note(folio.order > 0 ? .pinKeptFolio : .pinStayed)
       return 0
     }
     if folio.gets > 0 { return 1 }
-    // A cache knows its mappings; what fork shared is looked for at its address.
-    let found = processes.indices.filter { entry($0, page)?.frame === frame }
-    if frame.kind == .anonymous, found.count < frame.maps { return 2 }
-    return found.contains { mapped($0, page)?.isAdopted == true } ? 3 : nil
+    let isAdoptedElsewhere = processes.indices.contains { other in
+      (processes[other]?.adopted ?? 0..<0).contains { page in
+        mapped(other, page)?.isAdopted == true && entry(other, page)?.frame.folio === folio
+      }
+    }
+    return isAdoptedElsewhere ? 3 : nil
   }
 
   /// Compaction moves what it may to where it belongs: which pages those are is
@@ -107,10 +134,10 @@ extension ForkModel {
   mutating func compact() {
     for space in processes.indices {
       for page in 0..<window.pages {
-        guard let entry = entry(space, page), !entry.isLeaf, entry.frame.kind == .anonymous,
-          stays(space, entry.frame, page) == nil
+        guard let frame = entry(space, page)?.frame, frame.kind == .anonymous,
+          stays(space, frame, page) == nil
         else { continue }
-        entry.frame.moves += 2
+        frame.folio.moves += 2
       }
     }
   }

@@ -30,13 +30,15 @@ public enum Happening: CaseIterable, Sendable {
   case moved, movedPinned, grown
   /// Pages that got another frame, that a pin kept where they were, and that reclaim took.
   case migrated, pinStayed, reclaimed
+  /// The same of large folios, and one that was split because there was no block for it.
+  case folioMigrated, pinKeptFolio, splitToMove
   /// Memory of the program's that came and went, or was pinned and stayed.
   case adopted, gaveBack, giveBackRefused
 
   /// Those that take folios.
   public static let ofFolios: [Happening] = [
     .folioCame, .copiedOutOfFolio, .copiedOutOfPinnedFolio, .folioSplit, .splitRefused,
-    .moved, .movedPinned, .grown, .migrated, .pinStayed, .reclaimed,
+    .moved, .movedPinned, .grown, .migrated, .pinStayed, .reclaimed, .folioMigrated, .pinKeptFolio,
     .adopted, .gaveBack,
   ]
   /// Those that take leaves.

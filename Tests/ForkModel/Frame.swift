@@ -17,6 +17,8 @@ public final class Folio {
   var isLeafExclusive: Bool
   /// The object of a shared mapping holds it, or, the zero page, the machine.
   var isKept = false
+  /// How often it got other memory: all of its pages did.
+  var moves = 0
 
   init(order: Int, isLeafExclusive: Bool = false) {
     self.order = order
@@ -50,7 +52,8 @@ public final class Frame {
   /// MADV_FREE gave it up, and nobody stored to it since.
   var isGivenUp = false
   /// Grows by one when it got another memory, and by two when it may have.
-  public internal(set) var moves = 0
+  public var moves: Int { ownMoves + folio.moves }
+  var ownMoves = 0
 
   private static let zeroes = [UInt64](repeating: 0, count: Limits.words)
 

@@ -18,12 +18,12 @@ struct FolioPinTests {
 
   /// A sandbox with an area of two folios whose every page was stored to.
   private func withFolios(
-    _ size: FolioSize, tier: TrapTier = .none,
+    _ size: FolioSize, of kind: MemoryKind = .ordinary,
     _ body: (Sandbox, UserAddress, Page) throws -> Void
   ) throws {
-    try withSandbox(tier: tier) { box in
+    try withSandbox { box in
       let count = 2 * size.pageCount.rawValue
-      let start = try box.space.map(length: .pages(count), folios: size)
+      let start = try box.space.map(length: .pages(count), folios: size, of: kind)
       try box.store(start, pages: count)
       try body(box, start, try box.page(start))
     }
@@ -213,21 +213,86 @@ struct FolioPinTests {
   }
 
   @Test(
-    "C.8: a movable folio is refused for long, its pins dropped; others are pinned",
-    arguments: backings)
-  func longTerm(size: FolioSize) throws {
-    try withFolios(size) { box, start, head throws in
+    "C.8: a folio that must stay movable moves whole before it is pinned for long",
+    arguments: backings, [Entry.pinUserPagesFast, .pinUserPages])
+  func longTerm(size: FolioSize, entry: Entry) throws {
+    try withFolios(size, of: .movable) { box, start, head throws in
       let count = size.pageCount.rawValue
       let flags: GUPFlags = [.longTerm, .write]
-      #expect(try box.take(.pinUserPagesFastOnly, start, count, flags).pageCount == count)
-      #expect(head.pinCount == count)
-      box.release(.pinUserPagesFastOnly, count)
-      box.setFlags(head, CSHIMS_PAGE_MOVABLE)
+      #expect(head.flags & CSHIMS_PAGE_MOVABLE != 0)
+      #expect(try box.take(.pinUserPagesFastOnly, start, 2 * count, flags).pageCount == 0)
+      #expect(try box.take(entry, start, 2 * count, .write).pageCount == 2 * count)
+      #expect(box.taken(0) == head)
+      box.release(entry, 2 * count)
+      // Part of the first, all of the second: both move, with all that they are.
+      let length = 2 * count - 1
+      #expect(try box.take(entry, start + .pages(1), length, flags).pageCount == length)
+      #expect(try box.page(start) != head)
+      for (at, pins) in [(start, count - 1), (start + size.pageCount.byteCount, count)] {
+        let new = try box.page(at)
+        #expect(new.folioHead == new && 1 << new.folioOrder == count)
+        #expect(new.flags & CSHIMS_PAGE_MOVABLE == 0 && new.isAnonymousExclusive)
+        #expect(new.pinCount == pins && new.referenceCount == mapped(size) + pins)
+      }
+      for i in 1..<(2 * count) {
+        let page = try #require(box.taken(i - 1))
+        #expect(try box.page(start + .pages(i)) == page && box.word(page) == UInt64(i) + 1)
+      }
+      #expect(box.space.isWritable(at: start))
+      // Held for long, nothing moves them.
+      #expect(try box.space.migrate(start, length: .pages(2 * count)).pinned == 2 * count)
+      let counters = box.memory.counters
+      #expect(counters.pinsAcquired - counters.pinsReleased == length)
+      box.release(entry, length)
+      #expect(try box.take(.pinUserPagesFastOnly, start, 2 * count, flags).pageCount == 2 * count)
+      box.release(.pinUserPagesFastOnly, 2 * count)
+    }
+  }
+
+  @Test(
+    "C.8, G6: a movable folio that somebody holds is refused for long, all pins dropped",
+    arguments: backings, [PageHold.reference, .pin])
+  func longTermHeld(size: FolioSize, hold: PageHold) throws {
+    try withFolios(size, of: .movable) { box, start, head throws in
+      let count = size.pageCount.rawValue
+      let second = try box.page(start + size.pageCount.byteCount)
+      try box.page(start + .pages(2 * count - 1)).acquire(hold)
       #expect(
-        box.refusal(.pinUserPagesFast, start + .pages(1), 2, flags)
-          == MemoryError(.outOfMemory, .movablePage, start + .pages(1)))
-      #expect(head.pinCount == 0 && head.referenceCount == mapped(size))
-      box.clearFlags(head, CSHIMS_PAGE_MOVABLE)
+        box.refusal(.pinUserPagesFast, start + .pages(1), 2 * count - 1, [.longTerm, .write])
+          == MemoryError(.outOfMemory, .movablePage, start + .pages(count)))
+      #expect(box.taken(0) == nil && box.taken(2 * count - 2) == nil)
+      #expect(try box.page(start + .pages(count)) == second && second.folioHead == second)
+      #expect(second.referenceCount == mapped(size) + 1)
+      #expect(box.memory.counters.pinsAcquired == 0)
+      second.release(hold)
+      #expect(try box.load(start, pages: 2 * count) == UInt64(2 * count))
+    }
+  }
+
+  @Test(
+    "C.8, C.6: without a block its pages move singly; without a frame ENOMEM, nothing changed",
+    arguments: backings)
+  func longTermWithoutBlock(size: FolioSize) throws {
+    try withFolios(size, of: .movable) { box, start, head throws in
+      let count = size.pageCount.rawValue
+      let flags: GUPFlags = [.longTerm, .write]
+      var taken: [Page] = []
+      while box.memory.freeFrameCount.rawValue > 0 { taken.append(try box.memory.allocatePage()) }
+      #expect(
+        box.refusal(.pinUserPages, start, count, flags)
+          == MemoryError(.outOfMemory, .framesExhausted, start))
+      #expect(try box.page(start) == head && 1 << head.folioOrder == count)
+      #expect(head.referenceCount == mapped(size) && head.pinCount == 0)
+      #expect(box.space.isWritable(at: start))
+      taken.remove(at: taken.count / 2).put()
+      #expect(try box.take(.pinUserPages, start, 3, flags).pageCount == 3)
+      for i in 0..<count {
+        let page = try box.page(start + .pages(i))
+        #expect(page.folioOrder == 0 && (page.flags & CSHIMS_PAGE_MOVABLE == 0) == (i < 3))
+        #expect(page.referenceCount == (i < 3 ? 1025 : 1) && box.word(page) == UInt64(i) + 1)
+      }
+      box.release(.pinUserPages, 3)
+      for page in taken { page.put() }
     }
   }
 

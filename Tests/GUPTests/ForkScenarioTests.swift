@@ -243,12 +243,15 @@ struct ForkScenarioTests {
   func s18(_ c: ForkCase, longTerm: Bool) throws {
     // LONGTERM needs PIN.
     guard c.isPin || !longTerm else { return }
-    try Scene.run(c) { scene in
-      try scene.parent.advise(scene.address, length: .pages(1), .dontNeed)
-      let page = try scene.acquire(scene.parent, flags: longTerm ? .longTerm : [])
-      #expect(page.isZeroPage == !longTerm)
-      try scene.store(9, by: scene.parent)
-      #expect(scene.deviceReads(page).stored == (longTerm ? 9 : 0))
+    for kind in [MemoryKind.ordinary, .movable] {
+      try Scene.run(c, of: kind) { scene in
+        try scene.parent.advise(scene.address, length: .pages(1), .dontNeed)
+        let page = try scene.acquire(scene.parent, flags: longTerm ? .longTerm : [])
+        #expect(page.isZeroPage == !longTerm)
+        #expect(page.flags & CSHIMS_PAGE_MOVABLE == 0, "a long pin's page need not move")
+        try scene.store(9, by: scene.parent)
+        #expect(scene.deviceReads(page).stored == (longTerm ? 9 : 0))
+      }
     }
   }
 
@@ -321,9 +324,10 @@ struct ForkScenarioTests {
 
   @Test(
     "S23, D.2.4: a pin of one page of a folio leaves all of its exclusive pages to the parent",
-    arguments: ForkCase.onEveryBacking.filter { $0.backing != .base })
-  func s23(_ c: ForkCase) throws {
-    try Scene.run(c) { scene in
+    arguments: ForkCase.onEveryBacking.filter { $0.backing != .base },
+    [MemoryKind.ordinary, .movable])
+  func s23(_ c: ForkCase, kind: MemoryKind) throws {
+    try Scene.run(c, of: kind) { scene in
       let count = c.backing.pageCount.rawValue
       // One page is shared already: it is shared again, whatever is pinned.
       let shared = scene.start + .pages(1)
@@ -334,7 +338,11 @@ struct ForkScenarioTests {
       let first = try scene.parent.fork()
       try scene.parent.advise(scene.start, length: .pages(count), .doFork)
 
-      let page = try scene.acquire(scene.parent, flags: .write)
+      // Of movable memory a long pin, so that the folio has moved, with the child.
+      let before = scene.parent.page(at: scene.address)
+      let isLong = kind == .movable && c.isPin
+      let page = try scene.acquire(scene.parent, flags: isLong ? [.write, .longTerm] : .write)
+      #expect((page != before) == isLong && first.page(at: shared)?.folioHead == page.folioHead)
       let child = try scene.parent.fork()
       for i in 0..<count {
         let at = scene.start + .pages(i)

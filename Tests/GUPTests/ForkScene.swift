@@ -68,23 +68,25 @@ final class Scene {
   /// Runs a scenario and settles the accounts.
   static func run(
     _ testCase: ForkCase, capacity: ByteCount = .mebibytes(8), sharing: Sharing = .private,
-    _ body: (Scene) throws -> Void
+    of kind: MemoryKind = .ordinary, _ body: (Scene) throws -> Void
   ) throws {
     try withMachine(capacity: capacity, tier: testCase.tier) { memory in
-      let scene = try Scene(memory, testCase, sharing)
+      let scene = try Scene(memory, testCase, sharing, kind)
       try body(scene)
       scene.releaseAll()
       scene.parent.exit()
     }
   }
 
-  private init(_ memory: PhysicalMemory, _ testCase: ForkCase, _ sharing: Sharing) throws {
+  private init(
+    _ memory: PhysicalMemory, _ testCase: ForkCase, _ sharing: Sharing, _ kind: MemoryKind
+  ) throws {
     self.memory = memory
     self.testCase = testCase
     parent = try AddressSpace(memory: memory)
     let folio = testCase.backing
     start = try parent.map(
-      length: folio.pageCount.byteCount, sharing: sharing, folios: folio)
+      length: folio.pageCount.byteCount, sharing: sharing, folios: folio, of: kind)
     address = start + .pages(folio.pageCount.rawValue / 3)
     try store(Sight.original.stored, by: parent)
     try put(Sight.original.device, at: address + Scene.deviceAt, by: parent)

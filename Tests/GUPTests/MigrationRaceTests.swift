@@ -18,6 +18,16 @@ struct MigrationRaceTests {
   /// What a thread does with the pages until the mover has done its rounds.
   private enum Role: Int { case pins, pinsForLong, stores, moves }
 
+  struct Backing: Sendable, CustomTestStringConvertible {
+    let sharing: Sharing
+    let size: FolioSize
+    static let all = [
+      Backing(sharing: .private, size: .base), Backing(sharing: .shared, size: .base),
+      Backing(sharing: .private, size: .order(3)), Backing(sharing: .private, size: .huge),
+    ]
+    var testDescription: String { "\(sharing), \(size)" }
+  }
+
   private struct Findings: ~Copyable {
     let stop = Atomic(false)
     let moved = Atomic(0)
@@ -28,11 +38,12 @@ struct MigrationRaceTests {
 
   @Test(
     "G6, C.8: a pinned page never moves, and no store of program or device is lost",
-    arguments: TrapTier.testable, [Sharing.private, .shared])
-  func pinsAgainstMigration(tier: TrapTier, sharing: Sharing) throws {
+    arguments: TrapTier.testable, Backing.all)
+  func pinsAgainstMigration(tier: TrapTier, backing: Backing) throws {
     try withMachine(tier: tier) { memory in
       let space = try AddressSpace(memory: memory)
-      let start = try space.map(length: .pages(Self.pages), sharing: sharing, of: .movable)
+      let start = try space.map(
+        length: .mebibytes(2), sharing: backing.sharing, folios: backing.size, of: .movable)
       try space.advise(start, length: .pages(Self.pages), .populateWrite)
       let findings = Findings()
       onThreads(4) { thread in
