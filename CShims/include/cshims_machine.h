@@ -58,6 +58,12 @@ typedef struct cshims_failure_point {
   _Atomic(uint64_t) armed;
 } cshims_failure_point;
 
+/// How many holds of one kind a process has noted on one folio. A structure, for
+/// Swift knows no pointers to atomics.
+typedef struct cshims_note {
+  _Atomic(uint32_t) count;
+} cshims_note;
+
 /// Called for each event while a sink is attached. Must not allocate, block,
 /// or touch user memory: it runs inside the fault path.
 typedef void (*cshims_event_sink)(cshims_context context, uint32_t kind, uint64_t address,
@@ -74,7 +80,7 @@ typedef struct cshims_machine {
   cshims_members *members;
   /// What each process holds: [slot][frame][0 references, 1 pins], by the frame of
   /// the folio's head. Only where there are members.
-  _Atomic(uint32_t) *notes;
+  cshims_note *notes;
   uint64_t frame_count;
   /// The frame that stands for the zero page.
   uint64_t zero_frame;
@@ -132,28 +138,28 @@ static inline void cshims_gate_leave(cshims_machine *machine) {
 }
 
 /// A process's note about one frame. Inside the gate.
-static inline _Atomic(uint32_t) *cshims_note(const cshims_machine *machine, int slot,
-                                             uint64_t frame, bool is_pin) {
+static inline cshims_note *cshims_note_of(const cshims_machine *machine, int slot, uint64_t frame,
+                                          bool is_pin) {
   return machine->notes + (((uint64_t)slot * machine->frame_count + frame) * 2 + is_pin);
 }
-static inline uint32_t cshims_note_load(const _Atomic(uint32_t) *note) {
-  return atomic_load_explicit(note, memory_order_relaxed);
+static inline uint32_t cshims_note_load(const cshims_note *note) {
+  return atomic_load_explicit(&note->count, memory_order_relaxed);
 }
-static inline void cshims_note_add(_Atomic(uint32_t) *note, uint32_t n) {
-  atomic_fetch_add_explicit(note, n, memory_order_relaxed);
+static inline void cshims_note_add(cshims_note *note, uint32_t n) {
+  atomic_fetch_add_explicit(&note->count, n, memory_order_relaxed);
 }
 /// Takes `n` back if so many are noted.
-static inline bool cshims_note_drop(_Atomic(uint32_t) *note, uint32_t n) {
-  uint32_t noted = atomic_load_explicit(note, memory_order_relaxed);
+static inline bool cshims_note_drop(cshims_note *note, uint32_t n) {
+  uint32_t noted = atomic_load_explicit(&note->count, memory_order_relaxed);
   while (noted >= n) {
-    if (atomic_compare_exchange_weak_explicit(note, &noted, noted - n, memory_order_relaxed,
-                                              memory_order_relaxed))
+    if (atomic_compare_exchange_weak_explicit(&note->count, &noted, noted - n,
+                                              memory_order_relaxed, memory_order_relaxed))
       return true;
   }
   return false;
 }
-static inline void cshims_note_clear(_Atomic(uint32_t) *note) {
-  if (cshims_note_load(note) != 0) atomic_store_explicit(note, 0, memory_order_relaxed);
+static inline void cshims_note_clear(cshims_note *note) {
+  if (cshims_note_load(note) != 0) atomic_store_explicit(&note->count, 0, memory_order_relaxed);
 }
 
 /// This thread's shard plus one; 0 before the first use.
@@ -167,14 +173,14 @@ static inline void cshims_count(cshims_machine *machine, cshims_counter counter,
   }
   uint32_t slot = cshims_thread_slot;
   if (cshims_unlikely(slot == 0)) slot = cshims_thread_slot_assign();
-  _Atomic(uint64_t) *value = &machine->shards[slot - 1].values[counter];
+  cshims_shard *shard = &machine->shards[slot - 1];
   if (cshims_unlikely(slot > CSHIMS_SHARDS)) {
-    atomic_fetch_add_explicit(value, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shard->values[counter], n, memory_order_relaxed);
     return;
   }
   // Only this thread writes the shard: a load and a store are enough.
-  atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + n,
-                        memory_order_relaxed);
+  uint64_t before = atomic_load_explicit(&shard->values[counter], memory_order_relaxed);
+  atomic_store_explicit(&shard->values[counter], before + n, memory_order_relaxed);
 }
 
 /// The sum over all threads; exact when they are quiet.

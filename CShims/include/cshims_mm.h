@@ -67,15 +67,19 @@ static inline uint64_t cshims_mm_next(const cshims_mm *mm) { return atomic_load(
 /// Adds to the list at `head`, and takes out again. One store each makes the
 /// change, so that a death in between leaves a whole list.
 static inline void cshims_mm_link(cshims_member *member, cshims_mm *mm) {
-  _Atomic(uint64_t) *head = &member->spaces;
-  atomic_store(&mm->next, atomic_load(head));
-  atomic_store(head, (uint64_t)(uintptr_t)mm);
+  atomic_store(&mm->next, atomic_load(&member->spaces));
+  atomic_store(&member->spaces, (uint64_t)(uintptr_t)mm);
 }
 static inline void cshims_mm_unlink(cshims_member *member, cshims_mm *mm) {
-  _Atomic(uint64_t) *head = &member->spaces;
-  while (atomic_load(head) != 0 && atomic_load(head) != (uint64_t)(uintptr_t)mm)
-    head = &cshims_mm_at(atomic_load(head))->next;
-  if (atomic_load(head) != 0) atomic_store(head, atomic_load(&mm->next));
+  cshims_mm *before = NULL;
+  cshims_mm *at = cshims_mm_at(atomic_load(&member->spaces));
+  while (at != NULL && at != mm) {
+    before = at;
+    at = cshims_mm_at(cshims_mm_next(at));
+  }
+  if (at == NULL) return;
+  if (before == NULL) atomic_store(&member->spaces, cshims_mm_next(mm));
+  else atomic_store(&before->next, cshims_mm_next(mm));
 }
 
 static inline uint32_t cshims_mm_flags(const cshims_mm *mm) {

@@ -57,9 +57,8 @@ static inline uint32_t cshims_process_id_of(uint64_t identity) { return (uint32_
 /// `place` is any address within CSHIMS_MACHINE_ALIGNMENT of the machine's start:
 /// its header, a page descriptor.
 static inline uint32_t cshims_membership_of(const void *place) {
-  _Atomic(uint8_t) *it =
-      &cshims_this_process->machines[(uintptr_t)place >> CSHIMS_MACHINE_SHIFT];
-  return atomic_load_explicit(it, memory_order_relaxed);
+  uintptr_t index = (uintptr_t)place >> CSHIMS_MACHINE_SHIFT;
+  return atomic_load_explicit(&cshims_this_process->machines[index], memory_order_relaxed);
 }
 void cshims_membership_set(const void *machine, uint32_t membership);
 

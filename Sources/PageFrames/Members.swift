@@ -38,8 +38,8 @@ extension Machine {
   public func leaveGate() { unsafe cshims_gate_leave(header) }
 
   /// This process's note about the folio whose head has that frame.
-  func note(_ frame: UInt64, _ hold: PageHold) -> OpaquePointer {
-    unsafe cshims_note(header, Int32(slot), frame, hold == .pin)
+  func note(_ frame: UInt64, _ hold: PageHold) -> UnsafeMutablePointer<cshims_note> {
+    unsafe cshims_note_of(header, Int32(slot), frame, hold == .pin)
   }
 
   /// True when the last to hold it died doing so.

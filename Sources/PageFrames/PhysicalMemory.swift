@@ -259,7 +259,7 @@ extension PhysicalMemory {
     if let notes = layout.notes {
       unsafe header.pointee.members = (metadata + layout.members).assumingMemoryBound(
         to: cshims_members.self)
-      unsafe header.pointee.notes = OpaquePointer(metadata + notes)
+      unsafe header.pointee.notes = (metadata + notes).assumingMemoryBound(to: cshims_note.self)
     }
     unsafe _ = Arena.create(
       at: metadata + layout.arena, byteCount: layout.arenaLength, machine: header)

@@ -66,8 +66,8 @@ package struct Recount: ~Copyable {
   /// Adds what the process in a slot has noted.
   package func addNotes(_ slot: Int) {
     machine.forEachSeenFrame { frame in
-      let plain = unsafe cshims_note_load(cshims_note(machine.header, Int32(slot), frame, false))
-      let pins = unsafe cshims_note_load(cshims_note(machine.header, Int32(slot), frame, true))
+      let plain = unsafe cshims_note_load(cshims_note_of(machine.header, Int32(slot), frame, false))
+      let pins = unsafe cshims_note_load(cshims_note_of(machine.header, Int32(slot), frame, true))
       if plain | pins == 0 { return }
       let bias = machine.page(frame).folioOrder == 0 ? CSHIMS_PIN_BIAS : 1
       unsafe references[Int(frame)] &+= plain &+ pins &* bias
@@ -77,8 +77,8 @@ package struct Recount: ~Copyable {
   /// Forgets the notes of a slot.
   package func clearNotes(_ slot: Int) {
     machine.forEachSeenFrame { frame in
-      unsafe cshims_note_clear(cshims_note(machine.header, Int32(slot), frame, false))
-      unsafe cshims_note_clear(cshims_note(machine.header, Int32(slot), frame, true))
+      unsafe cshims_note_clear(cshims_note_of(machine.header, Int32(slot), frame, false))
+      unsafe cshims_note_clear(cshims_note_of(machine.header, Int32(slot), frame, true))
     }
     unsafe cshims_member_close_books(machine.header, Int32(slot))
   }
@@ -96,7 +96,7 @@ package struct Recount: ~Copyable {
       var pins: UInt32 = 0
       if order > 0 {
         for slot in 0..<Int(CSHIMS_MEMBERS) where living & 1 << UInt32(slot) != 0 {
-          pins += unsafe cshims_note_load(cshims_note(machine.header, Int32(slot), frame, true))
+          pins += unsafe cshims_note_load(cshims_note_of(machine.header, Int32(slot), frame, true))
         }
       }
       unsafe cshims_page_restore(page.descriptor, held, pins, maps[Int(frame)])
