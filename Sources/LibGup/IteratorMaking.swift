@@ -169,8 +169,7 @@ public func gup_iter_pipe(
 ) -> Int32 {
   unsafe make(iter, pipe, Pipe.self, direction) { (pipe, aim) throws(MemoryError) in
     try IOVIter(
-      pipe: pipe, count: ByteCount(count), direction: aim.direction,
-      dialect: aim.dialect ?? .rfc)
+      pipe: pipe, count: ByteCount(count), direction: aim.direction, dialect: aim.dialect)
   }
 }
 

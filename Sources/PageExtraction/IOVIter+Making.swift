@@ -218,10 +218,10 @@ extension IOVIter {
   ///   - pipe: where to; its end is the iterator's start.
   ///   - count: the most bytes, from 0.
   ///   - direction: data only goes into a pipe.
-  ///   - dialect: whose rules extractions follow.
+  ///   - dialect: whose rules extractions follow; the machine's default if nil.
   /// - Throws: EINVAL for a source or a negative count.
   public init(
-    pipe: Pipe, count: ByteCount, direction: Direction = .destination, dialect: Dialect = .rfc
+    pipe: Pipe, count: ByteCount, direction: Direction = .destination, dialect: Dialect? = nil
   ) throws(MemoryError) {
     try Kind.pipe.check(direction)
     var cursor = try Cursor(count: IOVIter.checked(count, atMost: Int.max))
@@ -229,7 +229,7 @@ extension IOVIter {
     cursor.index = head
     self.init(
       .pipe(PipePlace(pipe: pipe, startHead: head)), at: cursor, direction, pipe.memory, nil,
-      dialect)
+      dialect ?? pipe.memory.defaultDialect)
   }
 
   /// An iterator that drops what goes into it (iov_iter_discard).

@@ -178,6 +178,17 @@ int check_pipe(void) {
   CHECK(gup_pipe_write(pipe, NULL, 1) == -EINVAL);
   CHECK(gup_pipe_destroy(pipe) == 0 && gup_pipe_bytes(pipe) == -EINVAL);
   CHECK(gup_iter_copy_to(&iter, "x", 1) == -EINVAL);
+
+  // It follows the machine; the upstream dialect extracts from none.
+  struct gup_iter_info info;
+  CHECK(gup_pipe_create(it.machine, 2, &pipe) == 0);
+  CHECK(gup_machine_set_dialect(it.machine, GUP_DIALECT_UPSTREAM) == 0);
+  CHECK(gup_iter_pipe(&iter, pipe, GUP_DEST, PAGE) == 0 && gup_iter_get_info(&iter, &info) == 0);
+  CHECK(info.dialect == GUP_DIALECT_UPSTREAM);
+  CHECK(gup_iter_extract(&iter, PAGE, SIZE_MAX, 0, &taken) == -EFAULT);
+  CHECK(gup_iter_pipe(&iter, pipe, GUP_DEST | GUP_RFC, PAGE) == 0);
+  CHECK(gup_iter_extract(&iter, PAGE, SIZE_MAX, 0, &taken) == PAGE);
+  CHECK(gup_extraction_release(&taken, false) == 0 && gup_pipe_destroy(pipe) == 0);
   return scene_close(&it);
 }
 

@@ -178,6 +178,17 @@ struct DefaultDialectTests {
         try IOVIter.importUBuf(
           UserAddress(0x1000), count: 1, direction: .source, in: space
         ).dialect == .upstream)
+      // A pipe's is as others, though the upstream dialect extracts from none; these
+      // are of the one dialect that has them.
+      let pipe = try Pipe(memory: space.memory)
+      #expect(try IOVIter(pipe: pipe, count: 1).dialect == .upstream)
+      space.memory.defaultDialect = .rfc
+      #expect(try IOVIter(pipe: pipe, count: 1).dialect == .rfc)
+      #expect(
+        try IOVIter(folioQueue: FolioQueue(), direction: .source, memory: space.memory).dialect
+          == .upstream)
+      #expect(
+        try IOVIter(kvec: [], direction: .source, memory: space.memory).dialect == .upstream)
       // What exists, and what is told, stays.
       #expect(before.dialect == .rfc)
       #expect(
