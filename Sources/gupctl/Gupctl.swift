@@ -4,7 +4,7 @@
 // beside files for its work and for its output.
 //
 // Exit status: 0 done; 64 the arguments make no sense (nothing was looked at);
-// 1 anything else. Errors go to standard error and name the argument.
+// 1 anything else, output that could not be written too. Errors go to standard error and name the argument.
 //===----------------------------------------------------------------------===//
 
 import ArgumentParser
@@ -33,4 +33,9 @@ struct Gupctl: ParsableCommand {
       ExtractCommand.self, KindsCommand.self, BenchCommand.self, DoctorCommand.self,
       LessonCommand.self, ConformCommand.self, FuzzCommand.self,
     ])
+
+  static func main() {
+    StandardOutput.checkAtExit()
+    main(nil)
+  }
 }

@@ -37,8 +37,10 @@ final class Running {
   /// - Parameters:
   ///   - asNobody: by way of setpriv(1), without any privilege.
   ///   - limits: what a nobody's shell gives to ulimit first.
+  ///   - output: where its output goes instead.
   init(
-    _ arguments: [String], in folder: Folder?, asNobody: Bool = false, limits: String? = nil
+    _ arguments: [String], in folder: Folder?, asNobody: Bool = false, limits: String? = nil,
+    output: FileHandle? = nil
   ) throws {
     self.arguments = arguments
     files = try Folder()
@@ -54,7 +56,8 @@ final class Running {
     }
     if let folder { process.currentDirectoryURL = folder.url }
     process.standardInput = FileHandle.nullDevice
-    process.standardOutput = try FileHandle(forWritingTo: files.write("output", Data()))
+    let file = try files.write("output", Data())
+    process.standardOutput = try output ?? FileHandle(forWritingTo: file)
     process.standardError = try FileHandle(forWritingTo: files.write("errors", Data()))
     // A test's thread may block signals, and the command would inherit that.
     var none = sigset_t()
