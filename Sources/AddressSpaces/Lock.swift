@@ -34,6 +34,8 @@ extension AddressSpace {
       return pages > UInt64(Int.max >> 12) ? nil : ByteCount(Int(pages << 12))
     }
     set {
+      // What is told about another process's is all that may be.
+      guard mm.isOwn else { return }
       let pages = newValue.map { UInt64(max(0, $0.rawValue) >> 12) } ?? .max
       readLocked { unsafe $0.state.pointee.lockLimit = pages }
     }
