@@ -238,25 +238,28 @@ public final class AddressSpace: @unchecked Sendable {
   /// - Complexity: O(areas · log areas).
   public var areas: [AreaInfo] {
     var list: [AreaInfo] = []
-    var address: UInt64 = 0
-    while let area = areaAtOrAfter(address) {
+    var address = UserAddress(0)
+    while let area = area(atOrAfter: address) {
       // The list grows outside the lock: malloc's memory may belong to an
       // address space, and touching it may need the lock.
-      list.append(
-        AreaInfo(
-          range: UserRange(start: UserAddress(area.start), end: UserAddress(area.end)),
-          protection: area.protection,
-          sharing: area.flags.contains(.shared) ? .shared : .private, flags: area.flags))
-      address = area.end
+      list.append(area)
+      address = area.range.end
     }
     return list
   }
 
-  private func areaAtOrAfter(_ address: UInt64) -> Area? {
+  /// The area that an address lies in, or the next one up (find_vma).
+  /// - Complexity: O(log areas).
+  public func area(atOrAfter address: UserAddress) -> AreaInfo? {
     guard mm.isOwn else { return nil }
     mm.lock()
     defer { mm.unlock() }
-    return unsafe mm.state.pointee.areas.first(atOrAfter: address)?.pointee.payload
+    let found = unsafe mm.state.pointee.areas.first(atOrAfter: address.rawValue)
+    guard let area = unsafe found?.pointee.payload else { return nil }
+    return AreaInfo(
+      range: UserRange(start: UserAddress(area.start), end: UserAddress(area.end)),
+      protection: area.protection, sharing: area.flags.contains(.shared) ? .shared : .private,
+      flags: area.flags)
   }
 
   /// An upper bound of the host mappings that this address space's view has now

@@ -32,8 +32,9 @@ extension AddressSpace {
   /// others: the pin stays, the frame stays, the address is new.
   ///
   /// - Parameters:
-  ///   - length: rounded up to whole pages; the range must lie in one area. 0
-  ///     shows what stands at `start` a second time, which must be shared memory.
+  ///   - length: rounded up to whole pages; the range must lie in one area, but
+  ///     see `MemoryPolicy.remapSeveralAreas`. 0 shows what stands at `start` a
+  ///     second time, which must be shared memory.
   ///   - newLength: positive; rounded up to whole pages. What is beyond it is
   ///     unmapped; what is new is absent.
   ///   - keepingOld: moves the pages and leaves the old range mapped, but empty
@@ -47,7 +48,8 @@ extension AddressSpace {
   ///   is something else's in this process; EOPNOTSUPP for adopted memory, which
   ///   stays where the program has it; ENOMEM when there is no room. Nothing has
   ///   changed then, but that, as on Linux, what stood at a fixed place and what is
-  ///   beyond a shorter new length may be gone.
+  ///   beyond a shorter new length may be gone, and that of several areas those
+  ///   before the one that failed have moved.
   /// - Complexity: O(log areas + pages present), host calls O(runs).
   @discardableResult
   public func remap(
@@ -67,7 +69,11 @@ extension AddressSpace {
     let old = (UInt64(length.rawValue) + 4095) & ~4095
     let new = (UInt64(newLength.rawValue) + 4095) & ~4095
     let from = start.rawValue
+    let movesSeveral = memory.policy.contains(.remapSeveralAreas)
     let moved = try locked { mm throws(MemoryError) in
+      if case .fixed(let target) = placement, movesSeveral {
+        try AddressSpace.checkTarget(target, new, from, old)
+      }
       guard unsafe mm.area(containing: from) != nil else {
         throw MemoryError(.badAddress, .notMapped, start)
       }
@@ -76,6 +82,9 @@ extension AddressSpace {
       }
       if case .fixed(let target) = placement {
         try AddressSpace.checkTarget(target, new, from, old)
+        if movesSeveral, old == new {
+          return try mm.remapAreas(from, from + old, to: target.rawValue, keepingOld)
+        }
       } else if !keepingOld, old >= new {
         if old > new {
           guard old <= CSHIMS_TASK_SIZE - from else {
@@ -129,6 +138,23 @@ extension MM {
     case .fixed(let address): target = .fixed(address)
     }
     return try move(start, length, new, target, keepingOld)
+  }
+
+  /// Moves what is mapped of [start, end), area by area, to the same distances from
+  /// `target`; what lies there across from a hole stays.
+  fileprivate func remapAreas(
+    _ start: UInt64, _ end: UInt64, to target: UInt64, _ keepingOld: Bool
+  ) throws(MemoryError) -> UInt64 {
+    var address = start
+    while let node = unsafe state.pointee.areas.first(atOrAfter: address) {
+      let first = unsafe max(address, node.pointee.start)
+      guard first < end else { break }
+      let length = min(end, endOfAlike(first)) - first
+      let place = UserAddress(target + (first - start))
+      _ = try remap(first, length, length, .fixed(place), keepingOld)
+      address = first + length
+    }
+    return target
   }
 
   /// Where the run of areas ends that `address` lies in and that Linux would

@@ -52,9 +52,11 @@ public struct EmulatorDriver: Sendable {
 
 extension MemoryPolicy {
   /// What a kernel does where releases differ: from 6.15 on a store reuses pages of a large folio
-  /// that only this process maps (D.3 row 3).
+  /// that only this process maps (D.3 row 3), from 6.17 on mremap moves several areas (C.11 G5).
   public init(of version: KernelVersion) {
-    self = version < KernelVersion(6, 15) ? [] : .reuseLargeFolios
+    self = []
+    if version >= KernelVersion(6, 15) { insert(.reuseLargeFolios) }
+    if version >= KernelVersion(6, 17) { insert(.remapSeveralAreas) }
   }
 }
 

@@ -58,17 +58,23 @@ extension Catalogue {
       twoBuffers + [.unmap(by: "P", at: middle), move, .touch(by: "P", at: whole)]),
     Scenario(
       "move.gap", "a range with a hole in it",
-      differences: [
-        KnownDifference(
-          from: KernelVersion(6, 17),
-          why: """
-            C.11 G5: from 6.17 on mremap moves several areas at once, holes and all; before it \
-            says EFAULT, as here
-            """)
-      ],
       twoBuffers + [
         .unmap(by: "P", at: middle), .move(by: "P", at: whole, to: Place("y")),
-        .touch(by: "P", at: whole),
+        .touch(by: "P", at: whole), .see(by: "P", at: target),
+      ]),
+    Scenario(
+      "move.several", "a range of several areas, onto others of which some are not mapped",
+      twoBuffers + [
+        .unmap(by: "P", at: Stretch("y", page: 1)), .protect(by: "P", at: middle, to: .readOnly),
+        .move(by: "P", at: whole, to: Place("y")), .touch(by: "P", at: whole),
+        .see(by: "P", at: target), .store(by: "P", at: Place("y"), value: 0x43),
+        .store(by: "P", at: Place("y", page: 2), value: 0x44), .see(by: "P", at: target),
+      ]),
+    Scenario(
+      "move.overlap.hole", "onto a part of itself, and nothing is there",
+      twoBuffers + [
+        .unmap(by: "P", at: middle), .move(by: "P", at: middle, to: Place("x", page: 2)),
+        .see(by: "P", at: whole),
       ]),
     Scenario(
       "move.protected", "protection moves along",

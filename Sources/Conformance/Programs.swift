@@ -94,8 +94,16 @@ public struct Programs: Sendable {
     let first = below(pages)
     let some = Stretch(buffer, page: first, pages: 1 + below(pages - first))
     switch below(100) {
-    case 0..<8: return .touch(by: by, at: some)
-    case 8..<34: return .store(by: by, at: place, value: byte())
+    case 0..<5: return .touch(by: by, at: some)
+    case 5..<9:
+      // Any of its buffers, itself too; the cast refuses what cannot be told apart afterwards.
+      let target = one(of: mine)
+      let room = min(cast.buffers[target]?.pages ?? 1, Self.pagesUsed)
+      let length = min(some.length, room * 4096)
+      return .move(
+        by: by, at: Stretch(buffer, from: some.offset, length: length),
+        to: Place(target, page: below(room - length / 4096 + 1)))
+    case 9..<34: return .store(by: by, at: place, value: byte())
     case 34..<38: return .see(by: by, at: some)
     case 38..<58:
       let name = "h\(below(6))"

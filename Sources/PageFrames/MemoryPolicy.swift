@@ -10,7 +10,8 @@
 
 internal import CShims
 
-/// How a machine decides about copy-on-write; empty is right (Linux 6.12).
+/// How a machine decides about copy-on-write, and what a remap may move; empty is
+/// right (Linux 6.12).
 ///
 /// Wrong policies do to a program what the kernels of their time did, and no
 /// more: counts stay exact, nothing is freed early, every call still returns.
@@ -42,6 +43,11 @@ public struct MemoryPolicy: OptionSet, Hashable, Sendable, BitwiseCopyable {
   /// all references to the folio are mappings of this address space. Linux
   /// newer than 6.14; without it such a page is always copied (D.3 row 3).
   @inlinable public static var reuseLargeFolios: Self { Self(rawValue: 1 << 4) }
+  /// A choice, not a fault: a remap to a fixed place, of equal lengths, moves all
+  /// areas in its range with the holes between them, and looks at the place
+  /// before it looks for the range. Linux from 6.17 on; without it the range must
+  /// lie in one area (EFAULT).
+  @inlinable public static var remapSeveralAreas: Self { Self(rawValue: 1 << 5) }
 
   /// Those that no kernel should follow.
   @inlinable

@@ -56,7 +56,10 @@ struct ConformReport {
     for row in rows where verbose || row.verdict == .differ { printSteps(row) }
     Swift.print()
     let reuse = policy.contains(.reuseLargeFolios) ? "are reused" : "are always copied"
-    Swift.print("machine: after a fork, pages of large folios \(reuse), as by this kernel (D.3.3)")
+    let moves = policy.contains(.remapSeveralAreas) ? "any range" : "one area"
+    Swift.print(
+      "machine: after a fork, pages of large folios \(reuse), and mremap moves \(moves), as by"
+        + " this kernel (D.3.3, C.11)")
     Swift.print("host: Linux \(kernel); \(limit.isEmpty ? "everything can be seen" : limit)")
     Swift.print(
       Verdict.allCases.map { "\(count($0)) \($0.rawValue)" }.joined(separator: ", "))

@@ -12,8 +12,8 @@ struct FuzzCommand: ParsableCommand {
     commandName: "fuzz",
     abstract: "Play random programs and compare what comes of them.",
     discussion: """
-      Programs map, touch, store, take pages by get and pin, release, fork, exit, protect, advise \
-      and unmap. With --host the running kernel plays them beside the emulator; without, the \
+      Programs map, touch, store, take pages by get and pin, release, fork, exit, protect, advise, \
+      move and unmap. With --host the running kernel plays them beside the emulator; without, the \
       emulator plays them twice, with plain loads and stores that trap and with explicit faults. \
       Compared are the bytes that every process and the device see, the result of every call, \
       and as root which pages have memory and which processes share a frame.

@@ -162,6 +162,53 @@ struct RemapTests {
     }
   }
 
+  @Test(
+    "C.11 G5: areas move with the holes between them where policy says so, else they are refused",
+    arguments: TrapTier.all)
+  func severalAreas(tier: TrapTier) throws {
+    try withAddressSpace(tier: tier) { space in
+      let start = try Self.mapNumbered(space, 8)
+      let target = try space.map(length: .pages(8))
+      try space.write([0x77], to: target + .pages(2))
+      try space.unmap(start + .pages(2), length: .pages(1))
+      try space.protect(start + .pages(4), length: .pages(1), .readOnly)
+      let frames = (0..<8).map { space.page(at: start + .pages($0)) }
+      try frames[5]?.acquire(.pin)
+      func move(
+        _ from: UserAddress, _ length: ByteCount = .pages(8), to: UserAddress,
+        keepingOld: Bool = false
+      ) -> MemoryError? {
+        Self.refusal(space, from, length, length, to: .fixed(to), keepingOld: keepingOld)
+      }
+      let areas = space.areas
+      #expect(move(start, to: target)?.reason == .notMapped)
+      #expect(space.areas == areas)
+
+      space.memory.policy = .remapSeveralAreas
+      // A hole may not be the first; the place is looked at before the range.
+      #expect(
+        move(start + .pages(2), .pages(6), to: target)
+          == MemoryError(.badAddress, .notMapped, start + .pages(2)))
+      #expect(move(start + .pages(2), to: start + .pages(3))?.reason == .rangesOverlap)
+      #expect(space.areas == areas)
+      #expect(move(start, to: target) == nil)
+      #expect(try Self.bytes(space, target, 8) == [1, 2, 0x77, 4, 5, 6, 7, 8])
+      for i in [0, 1, 3, 4, 5, 6, 7] {
+        #expect(space.page(at: target + .pages(i)) == frames[i])
+        #expect(!Self.isMapped(space, start + .pages(i)))
+      }
+      #expect(space.area(atOrAfter: target + .pages(4))?.protection == .readOnly)
+      unsafe frames[5]?.bytes[1] = 0x5a
+      #expect(try space.read(1, at: target + .pages(5) + 1) == [0x5a])
+      // Back again, and what was there stays mapped and empty.
+      #expect(move(target, to: start, keepingOld: true) == nil)
+      #expect(try Self.bytes(space, start, 8) == [1, 2, 0x77, 4, 5, 6, 7, 8])
+      #expect(try Self.bytes(space, target, 8) == Array(repeating: 0, count: 8))
+      #expect(space.page(at: start + .pages(5)) == frames[5])
+      frames[5]?.release(.pin)
+    }
+  }
+
   @Test("every bad argument is refused by name, and nothing has changed")
   func refusals() throws {
     try withAddressSpace(tier: .none) { space in

@@ -93,6 +93,26 @@ struct ProgramTests {
     }
   }
 
+  @Test("C.11 G5: programs move memory, so that a rule of mremap that differs is found")
+  func moves() throws {
+    var programs = Programs(seed: 11)
+    let older = try EmulatorDriver(tier: .none)
+    let newer = try EmulatorDriver(tier: .none, policy: .remapSeveralAreas)
+    func differs(_ program: Scenario) throws -> Bool {
+      program.compare(try older.play(program), with: try newer.play(program), on: kernel).verdict
+        == .differ
+    }
+    for _ in 0..<200 {
+      let program = programs.next(length: 24)
+      guard try differs(program) else { continue }
+      let short = try program.shrunk(while: differs)
+      #expect(short.steps.contains { if case .move = $0 { true } else { false } })
+      #expect(short.literal.contains(".move("))
+      return
+    }
+    Issue.record("200 programs found nothing")
+  }
+
   @Test("Shrinking leaves what it takes and nothing else")
   func shrinking() throws {
     var programs = Programs(seed: 5)

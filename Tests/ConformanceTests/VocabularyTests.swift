@@ -109,11 +109,13 @@ struct VocabularyTests {
     #expect(KernelVersion(release: text) == KernelVersion(major, minor))
   }
 
-  @Test("D.3 row 3: large folios are reused as the host's kernel does")
+  @Test("D.3 row 3, C.11 G5: large folios are reused, and areas move, as the host's kernel does")
   func policies() {
     #expect(MemoryPolicy(of: KernelVersion(6, 12)) == [])
     #expect(MemoryPolicy(of: KernelVersion(6, 14)) == [])
     #expect(MemoryPolicy(of: KernelVersion(6, 15)) == .reuseLargeFolios)
-    #expect(MemoryPolicy(of: KernelVersion(7, 0)) == .reuseLargeFolios)
+    #expect(MemoryPolicy(of: KernelVersion(6, 16)) == .reuseLargeFolios)
+    #expect(MemoryPolicy(of: KernelVersion(6, 17)) == [.reuseLargeFolios, .remapSeveralAreas])
+    #expect(MemoryPolicy(of: KernelVersion(7, 0)) == [.reuseLargeFolios, .remapSeveralAreas])
   }
 }

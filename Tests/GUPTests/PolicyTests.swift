@@ -139,7 +139,10 @@ struct PolicyTests {
       Change(
         testDescription: "reuseLargeFolios", policy: .reuseLargeFolios, byReference: [], byPin: []),
       Change(
-        testDescription: "bits without a name", policy: MemoryPolicy(rawValue: ~0 << 5),
+        testDescription: "remapSeveralAreas", policy: .remapSeveralAreas, byReference: [],
+        byPin: []),
+      Change(
+        testDescription: "bits without a name", policy: MemoryPolicy(rawValue: ~0 << 6),
         byReference: [], byPin: []),
     ]
   }
