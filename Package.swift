@@ -117,7 +117,8 @@ let package = Package(
       ]),
     .executableTarget(
       name: "fork-helper",
-      dependencies: ["CForkHelper", "CShims", "TestSupport"] + asTargets(rooms),
+      dependencies: ["CForkHelper", "CGup", "CInterfaceChecks", "LibGup", "CShims", "TestSupport"]
+        + asTargets(rooms),
       path: "Tests/ForkHelper/Main", swiftSettings: settings),
 
     // The tests: a folder per room, and what they share.

@@ -7,7 +7,7 @@ import Foundation
 struct Build {
   let package: URL
   let work: URL
-  /// The functions that gup.h declares.
+  /// The functions that gup.h and its part declare.
   let names: [String]
 
   /// The rooms in the order in which they may import each other.
@@ -20,10 +20,12 @@ struct Build {
     self.work = work
     try? FileManager.default.removeItem(at: work)
     try FileManager.default.createDirectory(at: work, withIntermediateDirectories: true)
-    let header = try String(
-      contentsOf: package.appending(path: "Sources/CGup/include/gup.h"), encoding: .utf8)
+    let declarations = try ["gup.h", "gup/mm.h"].map { name in
+      try String(
+        contentsOf: package.appending(path: "Sources/CGup/include/\(name)"), encoding: .utf8)
+    }.joined()
     // Comments name functions too, but with nothing between their brackets.
-    names = Set(header.matches(of: /\b(gup_[a-z0-9_]+)\([^)]/).map { String($0.1) }).sorted()
+    names = Set(declarations.matches(of: /\b(gup_[a-z0-9_]+)\([^)]/).map { String($0.1) }).sorted()
   }
 
   func path(_ name: String) -> String { work.appending(path: name).path }

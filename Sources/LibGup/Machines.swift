@@ -5,6 +5,7 @@
 // swift-format-ignore-file: AlwaysUseLowerCamelCase
 // The functions have their C names.
 
+internal import AddressSpaces
 public import CGup
 internal import CShims
 internal import Events
@@ -41,7 +42,8 @@ public func gup_machine_create(
       capacity: options.capacity == 0 ? .gibibytes(64) : byteCount(options.capacity),
       trapTier: try tier(options.trap),
       hostMappingBudget: options.host_mappings == 0
-        ? nil : Int(clamping: options.host_mappings))
+        ? nil : Int(clamping: options.host_mappings),
+      joinable: options.joinable)
     memory.defaultDialect = kind
     let isKept = cshims_ledger_is_wanted()
     if isKept {
@@ -88,8 +90,10 @@ public func gup_machine_get_info(
     unsafe info.pointee = gup_machine_info(
       total_frames: UInt64(memory.totalFrameCount.rawValue),
       free_frames: UInt64(memory.freeFrameCount.rawValue),
-      resident_bytes: UInt64(memory.residentBytes.rawValue), trap: Int32(trap),
-      dialect: Int32(memory.defaultDialect.rawValue))
+      resident_bytes: UInt64(memory.residentBytes.rawValue),
+      host_mappings: UInt64(memory.hostMappingBudget), trap: Int32(trap),
+      dialect: Int32(memory.defaultDialect.rawValue), policy: memory.policy.rawValue,
+      joinable: memory.machine.isJoinable)
   }
 }
 
@@ -103,7 +107,7 @@ public func gup_machine_set_dialect(_ machine: OpaquePointer?, _ code: Int32) ->
 @c @implementation
 public func gup_machine_set_policy(_ machine: OpaquePointer?, _ policy: UInt32) -> Int32 {
   unsafe call(machine, PhysicalMemory.self) { (memory) throws(MemoryError) in
-    let known = MemoryPolicy.wrong.union(.reuseLargeFolios)
+    let known = MemoryPolicy.wrong.union([.reuseLargeFolios, .remapSeveralAreas])
     guard MemoryPolicy(rawValue: policy).isSubset(of: known) else {
       throw MemoryError(.invalid, .argumentUnknown, Int(policy))
     }
@@ -156,6 +160,29 @@ public func gup_machine_set_event_sink(
   unsafe call(machine, PhysicalMemory.self) { memory in
     unsafe memory.setEventSink(sink, context: context)
   }
+}
+
+@c @implementation
+public func gup_machine_reclaim(
+  _ machine: OpaquePointer?, _ pages: UInt64, _ movement: UnsafeMutablePointer<gup_movement>?
+) -> Int64 {
+  unsafe count(machine, PhysicalMemory.self) { (memory) throws(MemoryError) in
+    unsafe told(try memory.reclaim(PageCount(Int(clamping: pages))), movement)
+  }
+}
+
+@c @implementation
+public func gup_machine_compact(
+  _ machine: OpaquePointer?, _ movement: UnsafeMutablePointer<gup_movement>?
+) -> Int64 {
+  unsafe count(machine, PhysicalMemory.self) { (memory) throws(MemoryError) in
+    unsafe told(try memory.compact(), movement)
+  }
+}
+
+@c @implementation
+public func gup_machine_reap(_ machine: OpaquePointer?) -> Int64 {
+  unsafe count(machine, PhysicalMemory.self) { $0.reapDeadProcesses() }
 }
 
 // MARK: - The ledger

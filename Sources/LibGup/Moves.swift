@@ -1,6 +1,6 @@
 //===----------------------------------------------------------------------===//
-// What is done to mappings that stand: moving, locking, and taking over memory
-// that the program has already.
+// What is done to mappings that stand: moving them and their pages, locking, and
+// taking over memory that the program has already.
 //===----------------------------------------------------------------------===//
 
 // swift-format-ignore-file: AlwaysUseLowerCamelCase
@@ -49,6 +49,60 @@ public func gup_mm_unlock(_ mm: OpaquePointer?, _ address: UInt64, _ length: UIn
   unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
     try space.unlockPages(UserAddress(address), length: byteCount(length))
   }
+}
+
+@c @implementation
+public func gup_mm_lock_all(_ mm: OpaquePointer?, _ flags: Int32) -> Int32 {
+  unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try space.lockAllPages(LockScope(rawValue: flags))
+  }
+}
+
+@c @implementation
+public func gup_mm_unlock_all(_ mm: OpaquePointer?) -> Int32 {
+  unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in try space.unlockAllPages() }
+}
+
+@c @implementation
+public func gup_mm_set_lock_limit(_ mm: OpaquePointer?, _ bytes: UInt64) -> Int32 {
+  unsafe call(mm, AddressSpace.self) { space in
+    space.lockLimit = bytes == .max ? nil : byteCount(bytes)
+  }
+}
+
+@c @implementation
+public func gup_mm_account(_ mm: OpaquePointer?, _ pages: UInt64) -> Int32 {
+  unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try space.accountPages(PageCount(Int(clamping: pages)))
+  }
+}
+
+@c @implementation
+public func gup_mm_unaccount(_ mm: OpaquePointer?, _ pages: UInt64) -> Int32 {
+  unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try space.unaccountPages(PageCount(Int(clamping: pages)))
+  }
+}
+
+@c @implementation
+public func gup_mm_migrate(
+  _ mm: OpaquePointer?, _ address: UInt64, _ length: UInt64,
+  _ movement: UnsafeMutablePointer<gup_movement>?
+) -> Int64 {
+  unsafe count(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    unsafe told(
+      try space.migrate(UserAddress(address), length: byteCount(length)), movement)
+  }
+}
+
+/// Tells what a pass did, if that is asked; the pages that it moved.
+func told(_ pass: PageMovement, _ movement: UnsafeMutablePointer<gup_movement>?) -> Int {
+  unsafe movement?.pointee = gup_movement(
+    moved: UInt64(pass.moved), pinned: UInt64(pass.pinned), referenced: UInt64(pass.referenced),
+    dirty: UInt64(pass.dirty), unreachable: UInt64(pass.unreachable),
+    unmovable: UInt64(pass.unmovable), without_frame: UInt64(pass.withoutFrame),
+    busy_spaces: UInt64(pass.busySpaces))
+  return pass.moved
 }
 
 @c @implementation

@@ -102,7 +102,8 @@ public func gup_page_get_state(
     unsafe state.pointee = gup_page_state(
       frame: page.frameNumber.rawValue, head: pointer(page.folioHead),
       references: Int64(page.referenceCount), pins: Int64(page.pinCount),
-      mappings: Int64(page.mapCount), order: UInt32(page.folioOrder),
+      mappings: Int64(page.mapCount), folio_mappings: Int64(page.folioMapCount),
+      order: UInt32(page.folioOrder),
       may_be_pinned: page.mayBePinned, is_zero_page: page.isZeroPage,
       is_anonymous: page.isAnonymous, is_exclusive: page.isAnonymousExclusive,
       is_dirty: page.isDirty, is_free: page.isFree)

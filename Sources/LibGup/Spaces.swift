@@ -6,7 +6,7 @@
 // The functions have their C names.
 
 internal import AddressSpaces
-internal import CGup
+public import CGup
 internal import CShims
 internal import PageFrames
 
@@ -43,17 +43,30 @@ public func gup_mm_fork(
   }
 }
 
+@c @implementation
+public func gup_mm_join(
+  _ mm: OpaquePointer?, _ own: UnsafeMutablePointer<OpaquePointer?>?
+) -> Int32 {
+  unsafe make(mm, AddressSpace.self, into: own) { (space) throws(MemoryError) in
+    try space.joinAfterFork()
+  }
+}
+
 // MARK: - Areas
 
-/// Where and how to map, as mmap's flags say it.
+private let movable = Int32(GUP_MAP_MOVABLE)
+private let secret = Int32(GUP_MAP_SECRET)
+
+/// Where and how to map, as mmap's flags say it; `more` are bits that the caller
+/// takes besides.
 private func mapping(
-  _ flags: Int32, _ hint: UInt64
+  _ flags: Int32, _ hint: UInt64, more: Int32 = 0
 ) throws(MemoryError) -> (sharing: Sharing, placement: Placement) {
   let shared = Int32(GUP_MAP_SHARED)
   let exclusive = Int32(GUP_MAP_PRIVATE)
   let fixed = Int32(GUP_MAP_FIXED)
   let noReplace = Int32(GUP_MAP_FIXED_NOREPLACE)
-  guard flags & ~(shared | exclusive | fixed | noReplace) == 0 else {
+  guard flags & ~(shared | exclusive | fixed | noReplace | more) == 0 else {
     throw MemoryError(.invalid, .flagsNotForThisCall, Int(flags))
   }
   guard flags & (shared | exclusive) != shared | exclusive else {
@@ -74,10 +87,33 @@ public func gup_mm_map(
 ) -> Int32 {
   guard let address = unsafe address else { return refuse(.outputMissing) }
   return unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
-    let (sharing, placement) = try mapping(flags, hint)
+    let (sharing, placement) = try mapping(flags, hint, more: movable | secret)
+    guard flags & (movable | secret) != movable | secret else {
+      throw MemoryError(.invalid, .flagsContradict, Int(flags))
+    }
+    let kind: MemoryKind =
+      flags & secret != 0 ? .secret : flags & movable != 0 ? .movable : .ordinary
     unsafe address.pointee = try space.map(
       length: byteCount(length), protection: Protection(rawValue: UInt32(bitPattern: protection)),
-      sharing: sharing, at: placement
+      sharing: sharing, of: kind, at: placement
+    ).rawValue
+  }
+}
+
+@c @implementation
+public func gup_mm_map_frames(
+  _ mm: OpaquePointer?, _ hint: UInt64, _ frame: UInt64, _ pages: UInt64, _ protection: Int32,
+  _ flags: Int32, _ address: UnsafeMutablePointer<UInt64>?
+) -> Int32 {
+  guard let address = unsafe address else { return refuse(.outputMissing) }
+  return unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    guard flags & Int32(GUP_MAP_PRIVATE) == 0 else {
+      throw MemoryError(.invalid, .flagsNotForThisCall, Int(flags))
+    }
+    unsafe address.pointee = try space.mapFrames(
+      from: PageFrameNumber(frame), count: PageCount(Int(clamping: pages)),
+      protection: Protection(rawValue: UInt32(bitPattern: protection)),
+      at: mapping(flags, hint).placement
     ).rawValue
   }
 }
@@ -207,6 +243,43 @@ public func gup_mm_is_writable(_ mm: OpaquePointer?, _ address: UInt64) -> Int32
     truncatingIfNeeded: count(mm, AddressSpace.self) { space in
       space.isWritable(at: UserAddress(address)) ? 1 : 0
     })
+}
+
+// MARK: - What it is like
+
+@c @implementation
+public func gup_mm_area(
+  _ mm: OpaquePointer?, _ address: UInt64, _ area: UnsafeMutablePointer<gup_area>?
+) -> Int32 {
+  guard let area = unsafe area else { return refuse(.outputMissing) }
+  return unsafe Int32(
+    truncatingIfNeeded: count(mm, AddressSpace.self) { space in
+      guard let found = space.area(atOrAfter: UserAddress(address)) else { return 0 }
+      let flags = found.flags
+      unsafe area.pointee = gup_area(
+        start: found.range.start.rawValue, end: found.range.end.rawValue,
+        protection: Int32(bitPattern: found.protection.rawValue),
+        is_shared: found.sharing == .shared, is_anonymous: flags.contains(.anonymous),
+        is_locked: flags.contains(.locked), is_movable: flags.contains(.movable),
+        is_secret: flags.contains(.secret), is_adopted: flags.contains(.adopted),
+        is_device: flags.contains(.pfnMap), dont_fork: flags.contains(.dontFork),
+        wipe_on_fork: flags.contains(.wipeOnFork))
+      return 1
+    })
+}
+
+@c @implementation
+public func gup_mm_get_info(
+  _ mm: OpaquePointer?, _ info: UnsafeMutablePointer<gup_mm_info>?
+) -> Int32 {
+  guard let info = unsafe info else { return refuse(.outputMissing) }
+  return unsafe call(mm, AddressSpace.self) { space in
+    unsafe info.pointee = gup_mm_info(
+      locked_bytes: UInt64(space.lockedBytes.rawValue),
+      lock_limit: space.lockLimit.map { UInt64($0.rawValue) } ?? .max,
+      host_mappings: UInt64(space.hostMappingCount),
+      lost_adoptions: UInt64(space.lostAdoptionCount))
+  }
 }
 
 // MARK: - Bytes of C callers

@@ -82,6 +82,11 @@ struct RealForkTests {
     arguments: TrapTier.testable)
   func kills(tier: TrapTier) throws { try expectDone("kills", tier) }
 
+  @Test(
+    "9: children join by the C interface; what one held that was killed is given back",
+    arguments: TrapTier.testable)
+  func cInterface(tier: TrapTier) throws { try expectDone("cInterface", tier) }
+
   private func expectDone(_ scenario: String, _ tier: TrapTier) throws {
     let run = try runHelper(scenario, tier, of: "fork-helper")
     #expect(run.isDone, "\(run)")

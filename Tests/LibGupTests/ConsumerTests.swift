@@ -98,7 +98,7 @@ struct ConsumerTests {
     try passes(
       "gcc \(Self.strict) \(Self.checks) -L$P/lib -l:libgup.a -lpthread"
         + " && valgrind -q --error-exitcode=9 --leak-check=full"
-        + " --errors-for-leak-kinds=definite,indirect ./checks")
+        + " --errors-for-leak-kinds=definite,indirect ./checks without-traps")
   }
 
   @Test(
@@ -107,7 +107,7 @@ struct ConsumerTests {
       "gcc -xc -std=c11", "clang -xc -std=c11", "g++ -xc++ -std=c++17",
       "clang++ -xc++ -std=c++17",
     ],
-    ["gup.h", "gup/linux.h"])
+    ["gup.h", "gup/mm.h", "gup/linux.h"])
   func headers(compiler: String, header: String) throws {
     defer { end() }
     guard tool(String(compiler.prefix { $0 != " " })) else { return }
@@ -124,7 +124,7 @@ struct ConsumerTests {
     guard tool("make"), tool("pkg-config") else { return }
     try passes(
       "make -s -f $R/docs/examples/consumer/Makefile GUP=\(package)"
-        + " && ./nvme_read && ./nvme_write && ./pin_fork && ./linux_names")
+        + " && ./nvme_read && ./nvme_write && ./pin_fork && ./join_fork && ./linux_names")
   }
 
   @Test("the examples build by CMake and run")
@@ -133,7 +133,8 @@ struct ConsumerTests {
     guard tool("cmake"), tool("pkg-config") else { return }
     try passes(
       "cmake -S $R/docs/examples/consumer -B build && cmake --build build"
-        + " && for p in nvme_read nvme_write pin_fork linux_names; do ./build/$p || exit 1; done")
+        + " && for p in nvme_read nvme_write pin_fork join_fork linux_names; do"
+        + " ./build/$p || exit 1; done")
   }
 
   @Test("the archive needs no Swift, and the library exports only gup_ names")

@@ -69,15 +69,17 @@ enum { GUP_DIALECT_RFC = 0, GUP_DIALECT_UPSTREAM = 1 };
 /// All fields 0: the defaults.
 struct gup_machine_options {
   uint64_t capacity;       ///< Bytes of physical memory, whole pages, to 1 TiB; 0: 64 GiB, sparse.
-  uint64_t host_mappings;  ///< The most host mappings of one address space; 0: a quarter of the host's.
+  uint64_t host_mappings;  ///< The most of one address space; 0: a quarter of the host's.
   int32_t trap;            ///< GUP_TRAP_*
   int32_t dialect;         ///< GUP_DIALECT_* of iterators that name none.
+  bool joinable;           ///< May children made by fork(2) join (gup_mm_join)? Needs a trap.
 };
 
 /// Makes a machine; `options` may be NULL. -EINVAL for a capacity, trap or
-/// dialect that there is not, -ENOMEM, -EOPNOTSUPP from a library whose values are
-/// not laid out as this header's structs. With GUP_LEDGER=1 in the environment it
-/// keeps a ledger of holds (see gup_ledger_enable).
+/// dialect that there is not, or joinable without a trap, -ENOMEM, -EOPNOTSUPP from
+/// a library whose values are not laid out as this header's structs. With
+/// GUP_LEDGER=1 in the environment it keeps a ledger of holds (see
+/// gup_ledger_enable).
 int gup_machine_create(const struct gup_machine_options *options, gup_machine **machine);
 /// Ends a machine; its page pointers mean nothing afterwards. -EBUSY while it
 /// has address spaces, files or other handles. Holds on pages end with it.
@@ -86,17 +88,21 @@ int gup_machine_destroy(gup_machine *machine);
 struct gup_machine_info {
   uint64_t total_frames, free_frames;  ///< 4 KiB frames that can be handed out, and are free.
   uint64_t resident_bytes;             ///< Host memory behind the frames.
+  uint64_t host_mappings;              ///< The most that one address space may have.
   int32_t trap, dialect;               ///< GUP_TRAP_*, GUP_DIALECT_*
+  uint32_t policy;                     ///< GUP_POLICY_*
+  bool joinable;
 };
 int gup_machine_get_info(gup_machine *machine, struct gup_machine_info *info);
 /// The dialect of iterators that are made from now on without naming one.
 int gup_machine_set_dialect(gup_machine *machine, int dialect);
-/// How copy-on-write is decided; 0 is right, the first four are wrong as kernels
-/// of their time were (docs/architecture.md). Any time; changes no page.
+/// How copy-on-write is decided, and what mremap may move; 0 is right, the first
+/// four are wrong as kernels of their time were (docs/architecture.md), the last
+/// two are choices: Linux from 6.15 and from 6.17 on. Any time; changes no page.
 enum {
   GUP_POLICY_REUSE_BY_MAPPING_COUNT = 1, GUP_POLICY_NO_UNSHARE = 2,
   GUP_POLICY_COPY_REFERENCED_AT_FORK = 4, GUP_POLICY_SHARE_AT_FORK = 8,
-  GUP_POLICY_REUSE_LARGE_FOLIOS = 16,
+  GUP_POLICY_REUSE_LARGE_FOLIOS = 16, GUP_POLICY_REMAP_SEVERAL_AREAS = 32,
 };
 int gup_machine_set_policy(gup_machine *machine, uint32_t policy);
 
@@ -121,7 +127,9 @@ int64_t gup_machine_failures(gup_machine *machine, int point);
 enum {
   GUP_EVENT_FAULT = 0, GUP_EVENT_GET = 1, GUP_EVENT_PIN = 2, GUP_EVENT_PUT = 3,
   GUP_EVENT_UNPIN = 4, GUP_EVENT_MAP = 5, GUP_EVENT_UNMAP = 6, GUP_EVENT_PROTECT = 7,
-  GUP_EVENT_ADVISE = 8, GUP_EVENT_COPY = 9, GUP_EVENT_FORK = 10,
+  GUP_EVENT_ADVISE = 8, GUP_EVENT_COPY = 9, GUP_EVENT_FORK = 10, GUP_EVENT_MOVE = 11,
+  GUP_EVENT_MIGRATE = 12, GUP_EVENT_RECLAIM = 13, GUP_EVENT_ADOPT = 14,
+  GUP_EVENT_GIVE_BACK = 15, GUP_EVENT_ADOPTION_LOST = 16,
 };
 /// Called as things happen, on the thread that does them, inside the fault path
 /// too: it must not allocate, block, or touch user memory.
@@ -130,6 +138,27 @@ typedef void (*gup_event_sink)(void *context, uint32_t kind, uint64_t address, u
 /// Attaches the machine's one sink, NULL: none. No call of the one before is
 /// left when this returns. Not to be called from a sink.
 int gup_machine_set_event_sink(gup_machine *machine, gup_event_sink sink, void *context);
+
+/// What a pass over pages did, in pages; address spaces in the last row.
+struct gup_movement {
+  uint64_t moved;               ///< Or taken back.
+  uint64_t pinned, referenced;  ///< Left alone: somebody holds them, or may.
+  uint64_t dirty;               ///< Their bytes would be lost.
+  uint64_t unreachable;         ///< Shown in places that were not found.
+  uint64_t unmovable;           ///< Secret, locked, of a large folio.
+  uint64_t without_frame;       ///< No frame was free for them.
+  uint64_t busy_spaces;         ///< Passed over: somebody worked in them.
+};
+/// Takes back up to `pages` pages whose bytes nobody can miss: given up by
+/// MADV_FREE, or clean pages of mapped files. Returns the pages taken; `movement`
+/// may be NULL. Nothing runs by itself.
+int64_t gup_machine_reclaim(gup_machine *machine, uint64_t pages, struct gup_movement *movement);
+/// Moves private pages back to their areas' own stretches of frames, so that
+/// neighbours are neighbours again (compaction). Returns the pages moved.
+int64_t gup_machine_compact(gup_machine *machine, struct gup_movement *movement);
+/// Gives back what processes held that joined a joinable machine and have died.
+/// Returns how many. The library does so by itself a few times a second.
+int64_t gup_machine_reap(gup_machine *machine);
 
 //===--- The ledger of holds ----------------------------------------------===//
 
@@ -173,6 +202,7 @@ struct gup_page_state {
   int64_t references;   ///< page_ref_count: a pin on a single page counts 1,024.
   int64_t pins;         ///< Exact on folios of several pages, else references / 1,024.
   int64_t mappings;     ///< Page-table entries that show it (page_mapcount).
+  int64_t folio_mappings;  ///< The same of all of its folio's pages (folio_mapcount).
   uint32_t order;       ///< log2 of its folio's pages.
   bool may_be_pinned;   ///< folio_maybe_dma_pinned
   bool is_zero_page, is_anonymous, is_exclusive, is_dirty, is_free;
@@ -181,89 +211,7 @@ int gup_page_get_state(const gup_page *page, struct gup_page_state *state);
 /// Marks the page's folio dirty (folio_mark_dirty). Returns 1 if it was clean.
 int gup_page_mark_dirty(gup_page *page);
 
-//===--- Address spaces ---------------------------------------------------===//
-
-enum { GUP_PROT_NONE = 0, GUP_PROT_READ = 1, GUP_PROT_WRITE = 2, GUP_PROT_EXEC = 4 };
-/// As in mmap(2). Neither SHARED nor PRIVATE means PRIVATE.
-enum {
-  GUP_MAP_SHARED = 0x1, GUP_MAP_PRIVATE = 0x2, GUP_MAP_FIXED = 0x10,
-  GUP_MAP_FIXED_NOREPLACE = 0x100000,
-};
-/// As in madvise(2).
-enum {
-  GUP_MADV_NORMAL = 0, GUP_MADV_RANDOM = 1, GUP_MADV_SEQUENTIAL = 2, GUP_MADV_WILLNEED = 3,
-  GUP_MADV_DONTNEED = 4, GUP_MADV_FREE = 8, GUP_MADV_DONTFORK = 10, GUP_MADV_DOFORK = 11,
-  GUP_MADV_HUGEPAGE = 14, GUP_MADV_NOHUGEPAGE = 15, GUP_MADV_WIPEONFORK = 18,
-  GUP_MADV_KEEPONFORK = 19, GUP_MADV_COLD = 20, GUP_MADV_PAGEOUT = 21,
-  GUP_MADV_POPULATE_READ = 22, GUP_MADV_POPULATE_WRITE = 23, GUP_MADV_COLLAPSE = 25,
-};
-
-/// An empty address space. -EINVAL when the machine's trap does not work here.
-int gup_mm_create(gup_machine *machine, gup_mm **mm);
-/// Leaves an address space and ends its handle; pinned pages live on.
-int gup_mm_destroy(gup_mm *mm);
-/// Leaves it, but keeps the handle: later calls give -ESRCH.
-int gup_mm_exit(gup_mm *mm);
-/// A child with the same user addresses, whose bytes are those of this moment
-/// (fork, within the process). Pinned pages stay the parent's; the child gets
-/// copies. Its own pointers come from gup_mm_pointer. -ENOMEM.
-int gup_mm_fork(gup_mm *parent, gup_mm **child);
-
-/// Maps anonymous memory (mmap). `length` is rounded up to whole pages; `hint`
-/// is where, 0: anywhere. -EEXIST for a fixed address that belongs to something
-/// else in this process; -ENOMEM without room.
-int gup_mm_map(gup_mm *mm, uint64_t hint, uint64_t length, int protection, int flags,
-               uint64_t *address);
-/// Maps part of a file. Also -EACCES for a writable shared mapping of a file
-/// that was opened for reading.
-int gup_mm_map_file(gup_mm *mm, uint64_t hint, uint64_t length, int protection, int flags,
-                    gup_file *file, uint64_t offset, uint64_t *address);
-/// munmap; does not wait for pins. -ENOMEM when an area cannot be split.
-int gup_mm_unmap(gup_mm *mm, uint64_t address, uint64_t length);
-/// mprotect. -ENOMEM at the first hole: what lies before it has changed.
-int gup_mm_protect(gup_mm *mm, uint64_t address, uint64_t length, int protection);
-/// madvise. -ENOMEM for a hole: the rest has been advised.
-int gup_mm_advise(gup_mm *mm, uint64_t address, uint64_t length, int advice);
-/// What stores into untouched private memory of a range bring in from now on:
-/// folios of 2^order pages (2 to 9), 2 MiB leaves, or single pages for 0.
-enum { GUP_FOLIO_HUGE = 100 };
-int gup_mm_advise_folios(gup_mm *mm, uint64_t address, uint64_t length, int order);
-/// Makes a large folio single pages (split_folio). -EFAULT, -EAGAIN when held.
-int gup_mm_split_folio(gup_mm *mm, uint64_t address);
-/// As in mremap(2).
-enum { GUP_MREMAP_MAYMOVE = 1, GUP_MREMAP_FIXED = 2, GUP_MREMAP_DONTUNMAP = 4 };
-/// Moves, grows or shrinks a mapping; `to` is the place for FIXED. Pins stay.
-int gup_mm_remap(gup_mm *mm, uint64_t address, uint64_t length, uint64_t new_length, int flags,
-                 uint64_t to, uint64_t *new_address);
-/// mlock and munlock; no pin. -EPERM, -ENOMEM, -EAGAIN: what lies before is locked.
-int gup_mm_lock(gup_mm *mm, uint64_t address, uint64_t length, bool on_fault);
-int gup_mm_unlock(gup_mm *mm, uint64_t address, uint64_t length);
-/// Writes shared file mappings of a range back (msync).
-int gup_mm_sync(gup_mm *mm, uint64_t address, uint64_t length);
-
-/// Memory of the program that a machine has taken over.
-typedef struct gup_adopted {
-  uint64_t words[5];
-} gup_adopted;
-/// Moves memory that the program has already, such as malloc's, into frames where
-/// it stands: from then on it is user memory at its own address. -EFAULT, -EACCES,
-/// -EBUSY, -EEXIST or -EOPNOTSUPP for what cannot be (docs/adoption.md), -ENOMEM.
-int gup_mm_adopt(gup_mm *mm, void *memory, size_t length, gup_adopted *adopted);
-/// Gives it back with the bytes it has. -EBUSY while a page of it is pinned.
-int gup_mm_release(gup_mm *mm, const gup_adopted *adopted);
-
-/// The program's own pointer for a user address: loads and stores through it
-/// fault as in a process of this address space. NULL for a bad handle.
-void *gup_mm_pointer(gup_mm *mm, uint64_t address);
-/// copy_to_user, copy_from_user, clear_user: as the program's own stores and
-/// loads, by explicit faults. -EFAULT, -ENOMEM: the bytes before have moved.
-int gup_mm_copy_to(gup_mm *mm, uint64_t to, const void *from, size_t length);
-int gup_mm_copy_from(gup_mm *mm, void *to, uint64_t from, size_t length);
-int gup_mm_zero(gup_mm *mm, uint64_t to, size_t length);
-/// The page that the page table has at an address, not held; NULL: none.
-gup_page *gup_mm_page(gup_mm *mm, uint64_t address);
-/// 1 when a store there passes without a fault, else 0.
-int gup_mm_is_writable(gup_mm *mm, uint64_t address);
+//===--- Address spaces: gup/mm.h ------------------------------------------===//
 
 //===--- Files ------------------------------------------------------------===//
 
@@ -399,7 +347,8 @@ struct gup_folioq_slot { gup_page *head; uint64_t order; };
 /// overflowing lengths, ranges that wrap, a count beyond the segments, more than
 /// 1,024 user segments, pages or addresses of another machine, a source where
 /// data only goes in. KVEC and FOLIOQ are extracted by the upstream dialect
-/// alone and have it by default, PIPE by the RFC's.
+/// alone and have it by default; PIPE by the RFC's alone, where the machine's
+/// default or the call must name it.
 int gup_iter_ubuf(gup_iter *iter, gup_mm *mm, unsigned direction, uint64_t base, size_t count);
 int gup_iter_iovec(gup_iter *iter, gup_mm *mm, unsigned direction,
                    const struct gup_iovec *segments, size_t segment_count, size_t count);
@@ -596,5 +545,7 @@ int gup_dma_read_extraction(gup_dma *dma, const gup_extraction *extraction, size
 #ifdef __cplusplus
 }
 #endif
+
+#include "gup/mm.h"
 
 #endif

@@ -22,6 +22,10 @@ extern const size_t gup_check_count;
 /// The check of an index below the count.
 gup_check gup_check_at(size_t index);
 
+/// Children made by fork(2) join machines of a trap (GUP_TRAP_*). 0, or the line
+/// that failed. It forks: for a process without threads of its own.
+int gup_check_joining(int trap);
+
 #ifdef __cplusplus
 }
 #endif

@@ -5,6 +5,8 @@
 
 import AddressSpaces
 import CForkHelper
+import CGup
+import CInterfaceChecks
 import Events
 import GUP
 import Glibc
@@ -15,7 +17,7 @@ import TestSupport
 
 enum Scenario: String, CaseIterable {
   case touches, noReuse, sharedMemory, calls, releases, ends, storm, ownMachine
-  case bytes, refusals, deadChildren, deadFounder, generations, crowd, kills
+  case bytes, refusals, deadChildren, deadFounder, generations, crowd, kills, cInterface
 
   func run(_ tier: TrapTier) throws {
     switch self {
@@ -34,6 +36,10 @@ enum Scenario: String, CaseIterable {
     case .generations: try Joined.generations(tier)
     case .crowd: try Joined.crowd(tier)
     case .kills: try Joined.kills(tier)
+    case .cInterface:
+      let trap = tier == .sigsegv ? GUP_TRAP_SIGSEGV : GUP_TRAP_USERFAULTFD
+      let line = gup_check_joining(Int32(trap))
+      check(line == 0, "line \(line) of Tests/CInterfaceChecks/joining.c")
     }
   }
 }
