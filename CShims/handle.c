@@ -30,7 +30,7 @@ static cshims_handle_slot *slot_of(uint64_t handle) {
   return open ? slot : NULL;
 }
 
-uint64_t cshims_handle_open(uint32_t kind, void *object, uint64_t owner) {
+uint64_t cshims_handle_open(uint32_t kind, void *object, void *state, uint64_t owner) {
   uint64_t handle = 0;
   lock_table();
   cshims_handle_slot *owning = slot_of(owner);
@@ -41,6 +41,7 @@ uint64_t cshims_handle_open(uint32_t kind, void *object, uint64_t owner) {
     else first_free = slot->next_free;
     handle = ++opened << 20 | (uint64_t)(kind & 15) << 16 | index;
     slot->object = object;
+    slot->state = state;
     slot->dependents = 0;
     slot->owner = owning ? (uint32_t)(owning - cshims_handle_slots) : 0;
     if (owning) owning->dependents++;
@@ -62,6 +63,7 @@ int cshims_handle_close(uint64_t handle, uint32_t kind, void **object) {
     atomic_store_explicit(&slot->word, 0, memory_order_release);
     *object = slot->object;
     slot->object = NULL;
+    slot->state = NULL;
     if (slot->owner != 0) cshims_handle_slots[slot->owner].dependents--;
     slot->next_free = first_free;
     first_free = (uint32_t)(slot - cshims_handle_slots);
@@ -90,4 +92,19 @@ uint64_t cshims_handle_find(uint32_t kind, const void *object) {
   }
   unlock_table();
   return found;
+}
+
+const void *cshims_first_unreal_page(const void *const *list, size_t count) {
+  // Most of a list is one machine's: what it is compared with is read once.
+  uintptr_t pages = 0;
+  uint64_t frame_count = 0;
+  for (size_t i = 0; i < count; i++) {
+    const void *page = list[i];
+    if (cshims_page_is_of(page, pages, frame_count) || page == NULL) continue;
+    if (!cshims_page_is_real(page)) return page;
+    const cshims_machine *machine = cshims_machine_of((const cshims_page *)page);
+    pages = (uintptr_t)machine->pages;
+    frame_count = machine->frame_count;
+  }
+  return NULL;
 }

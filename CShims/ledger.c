@@ -109,8 +109,10 @@ static void erase(size_t at) {
 int cshims_ledger_open(cshims_machine *machine) {
   lock_ledger();
   int error = make_room() ? 0 : ENOMEM;
-  if (error == 0 && atomic_exchange(&listed[place_of(machine)], 1) == 0)
+  if (error == 0 && atomic_exchange(&listed[place_of(machine)], 1) == 0) {
     atomic_fetch_add(&cshims_ledgers, 1);
+    cshims_attention_set(machine, CSHIMS_ATTENTION_LEDGER);
+  }
   unlock_ledger();
   return error;
 }

@@ -81,6 +81,14 @@ uint32_t cshims_thread_slot_assign(void) {
   return shared_slot;
 }
 
+//===--- What is instrumented ---------------------------------------------===//
+
+/// One more, one less or none. Every one less takes back a one more, so that the
+/// bits above the count stay as they are.
+static void instrument(cshims_machine *machine, uint32_t change) {
+  atomic_fetch_add_explicit(&machine->attention, change, memory_order_release);
+}
+
 //===--- Failure points ---------------------------------------------------===//
 
 bool cshims_failure_point_fires(cshims_machine *machine, uint32_t point) {
@@ -110,7 +118,7 @@ void cshims_failure_point_arm(cshims_machine *machine, uint32_t point, uint64_t 
   }
   atomic_store_explicit(&it->countdown, countdown, memory_order_relaxed);
   uint64_t was = atomic_exchange_explicit(&it->armed, arm, memory_order_acq_rel);
-  atomic_fetch_add_explicit(&machine->instrumented, (uint32_t)(arm - was), memory_order_release);
+  instrument(machine, (uint32_t)(arm - was));
 }
 
 uint64_t cshims_failure_point_passages(const cshims_machine *machine, uint32_t point) {
@@ -138,14 +146,13 @@ void cshims_event_sink_set(cshims_machine *machine, cshims_event_sink sink,
   atomic_store(&machine->event_owner, cshims_process_identity());
   atomic_store(&machine->event_sink, sink);
   uint32_t change = (uint32_t)(sink != NULL) - (uint32_t)(old != NULL);
-  atomic_fetch_add_explicit(&machine->instrumented, change, memory_order_release);
+  instrument(machine, change);
   pthread_mutex_unlock(&sink_lock);
 }
 
 void cshims_event_sink_forget(cshims_machine *machine, uint64_t identity) {
   if (identity == 0 || atomic_load(&machine->event_owner) != identity) return;
-  if (atomic_exchange(&machine->event_sink, NULL) != NULL)
-    atomic_fetch_sub_explicit(&machine->instrumented, 1, memory_order_release);
+  if (atomic_exchange(&machine->event_sink, NULL) != NULL) instrument(machine, (uint32_t)-1);
 }
 
 void cshims_event_emit(cshims_machine *machine, uint32_t kind, uint64_t address, uint64_t frame,

@@ -42,28 +42,44 @@ typedef struct cshims_handle_slot {
   /// The handle that means this slot; 0: free.
   _Atomic(uint64_t) word;
   void *object;
-  /// The slot of the handle that this one keeps from being closed; 0: none.
-  uint32_t owner;
+  /// What of the object a call reads that has no time to go through it; may be
+  /// NULL.
+  void *state;
+  union {
+    /// The slot of the handle that this one keeps from being closed; 0: none.
+    uint32_t owner;
+    /// In a free slot.
+    uint32_t next_free;
+  };
   /// Handles that keep this one from being closed.
   uint32_t dependents;
-  uint32_t next_free;
 } cshims_handle_slot;
 _Static_assert(sizeof(cshims_handle_slot) == 32, "two slots a cache line, none across two");
 
 extern cshims_handle_slot cshims_handle_slots[CSHIMS_HANDLE_SLOTS]
     __attribute__((aligned(CSHIMS_CACHE_LINE)));
 
-/// What a handle means, or NULL for one that is not open or of another kind.
-static inline void *cshims_handle_object(uint64_t handle, uint32_t kind) {
+/// The slot of a handle, or NULL for one that is not open or of another kind.
+static inline const cshims_handle_slot *cshims_handle_slot_of(uint64_t handle, uint32_t kind) {
   const cshims_handle_slot *slot = &cshims_handle_slots[handle & (CSHIMS_HANDLE_SLOTS - 1)];
   uint64_t word = atomic_load_explicit(&slot->word, memory_order_acquire);
   if (cshims_unlikely(word != handle || (handle >> 16 & 15) != kind)) return NULL;
-  return slot->object;
+  return slot;
 }
-/// Opens a handle that means `object`, which is not NULL. `owner` is a handle
-/// that cannot be closed meanwhile, or 0. Returns 0 when the table is full or
-/// the owner is not open.
-uint64_t cshims_handle_open(uint32_t kind, void *object, uint64_t owner);
+/// What a handle means, or NULL for one that is not open or of another kind.
+static inline void *cshims_handle_object(uint64_t handle, uint32_t kind) {
+  const cshims_handle_slot *slot = cshims_handle_slot_of(handle, kind);
+  return slot ? slot->object : NULL;
+}
+/// The state of what a handle means, or NULL as above.
+static inline void *cshims_handle_state(uint64_t handle, uint32_t kind) {
+  const cshims_handle_slot *slot = cshims_handle_slot_of(handle, kind);
+  return slot ? slot->state : NULL;
+}
+/// Opens a handle that means `object`, which is not NULL, and its `state`.
+/// `owner` is a handle that cannot be closed meanwhile, or 0. Returns 0 when the
+/// table is full or the owner is not open.
+uint64_t cshims_handle_open(uint32_t kind, void *object, void *state, uint64_t owner);
 /// Closes a handle and yields what it meant. Returns 0, EINVAL for one that is
 /// not open or of another kind, EBUSY while others depend on it.
 int cshims_handle_close(uint64_t handle, uint32_t kind, void **object);
@@ -72,17 +88,34 @@ uint64_t cshims_handle_owner(uint64_t handle);
 /// The open handle of a kind that means `object`; 0: none. O(slots).
 uint64_t cshims_handle_find(uint32_t kind, const void *object);
 
+/// Is this the address of one of a machine's descriptors? The remainder of the
+/// division, turned to the top, makes one compare of two.
+static inline bool cshims_page_is_of(const void *page, uintptr_t pages, uint64_t frame_count) {
+  uintptr_t distance = (uintptr_t)page - pages;
+  return (distance >> 4 | distance << 60) < frame_count;
+}
+_Static_assert(sizeof(cshims_page) == 1 << 4, "as cshims_page_is_of divides");
+
+/// The membership of the machine that a page pointer points into;
+/// CSHIMS_MACHINE_FOREIGN also for what is no address of a descriptor of a machine
+/// that lives.
+static inline uint32_t cshims_page_standing(const void *page) {
+  uintptr_t place = (uintptr_t)page / CSHIMS_MACHINE_ALIGNMENT;
+  if (cshims_unlikely(place >= CSHIMS_MACHINE_PLACES)) return CSHIMS_MACHINE_FOREIGN;
+  uint32_t membership = cshims_membership_of(page);
+  if (cshims_unlikely(membership == CSHIMS_MACHINE_FOREIGN)) return membership;
+  const cshims_machine *machine = cshims_machine_of((const cshims_page *)page);
+  if (cshims_unlikely(!cshims_page_is_of(page, (uintptr_t)machine->pages, machine->frame_count)))
+    return CSHIMS_MACHINE_FOREIGN;
+  return membership;
+}
 /// Is this the address of a descriptor of a machine that lives, and is this
 /// process's?
 static inline bool cshims_page_is_real(const void *page) {
-  uintptr_t place = (uintptr_t)page / CSHIMS_MACHINE_ALIGNMENT;
-  if (cshims_unlikely(place >= CSHIMS_MACHINE_PLACES)) return false;
-  if (cshims_unlikely(cshims_membership_of(page) == CSHIMS_MACHINE_FOREIGN)) return false;
-  const cshims_machine *machine = (const cshims_machine *)(place * CSHIMS_MACHINE_ALIGNMENT);
-  uintptr_t distance = (uintptr_t)page - (uintptr_t)machine->pages;
-  return distance < machine->frame_count * sizeof(cshims_page) &&
-         distance % sizeof(cshims_page) == 0;
+  return cshims_page_standing(page) != CSHIMS_MACHINE_FOREIGN;
 }
+/// The first pointer of a list that is neither NULL nor real, or NULL.
+const void *cshims_first_unreal_page(const void *const *list, size_t count);
 
 /// What went wrong last in this thread's calls of the C interface.
 typedef struct cshims_failure {

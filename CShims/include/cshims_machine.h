@@ -82,6 +82,11 @@ typedef struct cshims_machine {
   /// the folio's head. Only where there are members.
   cshims_note *notes;
   uint64_t frame_count;
+  /// Why calls must look closer than at one plain page; 0 for a machine where
+  /// nobody listens, nothing is told to fail, none may join and no ledger is kept.
+  /// The low bits count what is instrumented; the bits above are below.
+  _Atomic(uint32_t) attention;
+  int32_t memfd;
   /// The frame that stands for the zero page.
   uint64_t zero_frame;
   /// What the rooms keep beside this header, in the same mapping.
@@ -92,13 +97,10 @@ typedef struct cshims_machine {
   void *spans;
   void *mappings;
   void *address_spaces;
-  int32_t memfd;
   /// How copy-on-write is decided: bits of MemoryPolicy.
   _Atomic(uint32_t) policy;
   /// The process that made the machine.
   uint32_t owner_id;
-  /// Failure points and the event sink are off as long as this is zero.
-  _Atomic(uint32_t) instrumented;
   /// The dialect that iterators of this machine follow unless told otherwise.
   _Atomic(uint32_t) default_dialect;
   _Atomic(cshims_event_sink) event_sink;
@@ -107,6 +109,21 @@ typedef struct cshims_machine {
   _Atomic(uint64_t) event_owner;
   cshims_failure_point failure_points[CSHIMS_FAILURE_POINTS];
 } cshims_machine;
+
+/// Armed failure points and the event sink, in `attention`.
+static const uint32_t CSHIMS_ATTENTION_INSTRUMENTS = 0xffff;
+/// Processes may join: set when the machine is made.
+static const uint32_t CSHIMS_ATTENTION_JOINABLE = 1u << 16;
+/// Some process keeps a ledger of it. Never taken back: who finds it looks
+/// whether his own process keeps one.
+static const uint32_t CSHIMS_ATTENTION_LEDGER = 1u << 17;
+
+static inline uint32_t cshims_attention(const cshims_machine *machine) {
+  return atomic_load_explicit(&machine->attention, memory_order_relaxed);
+}
+static inline void cshims_attention_set(cshims_machine *machine, uint32_t bits) {
+  atomic_fetch_or_explicit(&machine->attention, bits, memory_order_release);
+}
 
 static inline uint32_t cshims_default_dialect(const cshims_machine *machine) {
   return atomic_load_explicit(&machine->default_dialect, memory_order_relaxed);
@@ -166,6 +183,11 @@ static inline void cshims_note_clear(cshims_note *note) {
 extern _Thread_local uint32_t cshims_thread_slot __attribute__((tls_model("initial-exec")));
 uint32_t cshims_thread_slot_assign(void);
 
+/// Counts in a counter that no other thread writes: a load and a store are enough.
+static inline void cshims_count_own(cshims_shard *shard, cshims_counter counter, uint64_t n) {
+  uint64_t before = atomic_load_explicit(&shard->values[counter], memory_order_relaxed);
+  atomic_store_explicit(&shard->values[counter], before + n, memory_order_relaxed);
+}
 static inline void cshims_count(cshims_machine *machine, cshims_counter counter, uint64_t n) {
   if (cshims_unlikely(machine->members != NULL)) {
     cshims_member_count(machine, counter, n);
@@ -178,9 +200,15 @@ static inline void cshims_count(cshims_machine *machine, cshims_counter counter,
     atomic_fetch_add_explicit(&shard->values[counter], n, memory_order_relaxed);
     return;
   }
-  // Only this thread writes the shard: a load and a store are enough.
-  uint64_t before = atomic_load_explicit(&shard->values[counter], memory_order_relaxed);
-  atomic_store_explicit(&shard->values[counter], before + n, memory_order_relaxed);
+  cshims_count_own(shard, counter, n);
+}
+
+/// Where this thread alone counts, on a machine that none may join; NULL where it
+/// has no shard, or has not counted yet.
+static inline cshims_shard *cshims_own_shard(cshims_machine *machine) {
+  uint32_t shard = cshims_thread_slot - 1;
+  if (cshims_unlikely(shard >= CSHIMS_SHARDS)) return NULL;
+  return &machine->shards[shard];
 }
 
 /// The sum over all threads; exact when they are quiet.
@@ -194,14 +222,13 @@ static inline uint64_t cshims_counter_sum(const cshims_machine *machine, cshims_
 }
 
 static inline bool cshims_instrumented(const cshims_machine *machine) {
-  return cshims_unlikely(
-      atomic_load_explicit(&machine->instrumented, memory_order_relaxed) != 0);
+  return cshims_unlikely((cshims_attention(machine) & CSHIMS_ATTENTION_INSTRUMENTS) != 0);
 }
 /// Is any failure point armed? (A sink alone does not count.)
 static inline bool cshims_any_failure_point_armed(const cshims_machine *machine) {
   if (!cshims_instrumented(machine)) return false;
   bool sink = atomic_load_explicit(&machine->event_sink, memory_order_relaxed) != NULL;
-  return atomic_load_explicit(&machine->instrumented, memory_order_relaxed) > (uint32_t)sink;
+  return (cshims_attention(machine) & CSHIMS_ATTENTION_INSTRUMENTS) > (uint32_t)sink;
 }
 /// Counts a passage of `point` and says whether it must fail now.
 bool cshims_failure_point_fires(cshims_machine *machine, uint32_t point);

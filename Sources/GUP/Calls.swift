@@ -108,10 +108,6 @@ struct Call {
     }
     let list = unsafe list.unsafelyUnwrapped
     let walk = unsafe FastWalk(mm.hot, flags: flags)
-    if count == 1, unsafe walk.takeOne(from: start, into: list) {
-      account(1, 1)
-      return GUPResult(pageCount: 1)
-    }
     let taken = unsafe walk.take(from: start, count: count, into: list)
     if taken == count {
       account(taken, taken)
@@ -129,7 +125,7 @@ struct Call {
   /// What follows a fast walk that did not get everything. By parts, so that
   /// the call itself stays in registers until here.
   @inline(never)
-  private static func finishFast(
+  static func finishFast(
     _ mm: MM, _ start: UInt64, _ count: Int, _ flags: GUPFlags,
     _ list: UnsafeMutablePointer<Page?>, _ taken: Int
   ) throws(MemoryError) -> GUPResult {
@@ -224,21 +220,21 @@ struct Call {
     if holdCount > 0 {
       mm.machine.count(pins ? CSHIMS_PINS_ACQUIRED : CSHIMS_REFS_ACQUIRED, holdCount)
     }
-    if Ledger.isOn, let list = unsafe list {
-      unsafe noteTaken(pins ? .pin : .reference, list, count: pageCount, in: mm.hot)
-    }
-    if unsafe cshims_instrumented(mm.machine.header), let list = unsafe list {
-      unsafe Call.tell(mm, pins ? .pin : .get, start, list, pageCount)
+    if unsafe cshims_attention(mm.machine.header) != 0, let list = unsafe list {
+      unsafe Call.tell(mm, pins ? .pin : .reference, start, list, pageCount)
     }
   }
 
+  /// Tells the ledger and whoever listens.
   @inline(never)
   private static func tell(
-    _ mm: MM, _ kind: EventKind, _ start: UInt64, _ list: UnsafeMutablePointer<Page?>,
+    _ mm: MM, _ hold: PageHold, _ start: UInt64, _ list: UnsafeMutablePointer<Page?>,
     _ pageCount: Int
   ) {
+    if Ledger.isOn { unsafe noteTaken(hold, list, count: pageCount, in: mm.hot) }
     guard let first = unsafe list[0] else { return }
     unsafe mm.machine.header.emit(
-      kind, address: start, frame: first.frameNumber.rawValue, pageCount: pageCount)
+      hold == .pin ? .pin : .get, address: start, frame: first.frameNumber.rawValue,
+      pageCount: pageCount)
   }
 }

@@ -42,8 +42,7 @@ extension AddressSpace {
     _ start: UserAddress, count: Int, flags: GUPFlags = [],
     into pages: UnsafeMutablePointer<Page?>?
   ) throws(MemoryError) -> GUPResult {
-    guard count > 0 else { return GUPResult(pageCount: 0) }
-    return try unsafe Call(mm, start, count, flags, adding: .get, into: pages).fast()
+    try unsafe take(.reference, start, count, flags, pages)
   }
 
   /// Takes references as far as the lockless walk comes
@@ -53,8 +52,7 @@ extension AddressSpace {
     _ start: UserAddress, count: Int, flags: GUPFlags = [],
     into pages: UnsafeMutablePointer<Page?>?
   ) throws(MemoryError) -> GUPResult {
-    guard count > 0 else { return GUPResult(pageCount: 0) }
-    return try unsafe Call(mm, start, count, flags, adding: [.get, .fastOnly], into: pages).fast()
+    try unsafe fastCall(start, count, flags, adding: [.get, .fastOnly], pages)
   }
 
   /// Pins each page of a range (pin_user_pages_fast): for whoever reads or
@@ -65,8 +63,7 @@ extension AddressSpace {
     _ start: UserAddress, count: Int, flags: GUPFlags = [],
     into pages: UnsafeMutablePointer<Page?>?
   ) throws(MemoryError) -> GUPResult {
-    guard count > 0 else { return GUPResult(pageCount: 0) }
-    return try unsafe Call(mm, start, count, flags, adding: .pin, into: pages).fast()
+    try unsafe take(.pin, start, count, flags, pages)
   }
 
   /// Pins as far as the lockless walk comes (pin_user_pages_fast_only of older
@@ -75,8 +72,7 @@ extension AddressSpace {
     _ start: UserAddress, count: Int, flags: GUPFlags = [],
     into pages: UnsafeMutablePointer<Page?>?
   ) throws(MemoryError) -> GUPResult {
-    guard count > 0 else { return GUPResult(pageCount: 0) }
-    return try unsafe Call(mm, start, count, flags, adding: [.pin, .fastOnly], into: pages).fast()
+    try unsafe fastCall(start, count, flags, adding: [.pin, .fastOnly], pages)
   }
 
   /// Takes references under the mmap lock (get_user_pages), with every flag of
@@ -101,6 +97,54 @@ extension AddressSpace {
   ) throws(MemoryError) -> GUPResult {
     guard count > 0 else { return GUPResult(pageCount: 0) }
     return try unsafe Call(mm, start, count, flags, adding: .pin, into: pages).slowEntry()
+  }
+
+  /// The fast calls that fall back: plain pages without ado, the rest the long way.
+  @inline(__always)
+  private func take(
+    _ hold: PageHold, _ start: UserAddress, _ count: Int, _ flags: GUPFlags,
+    _ pages: UnsafeMutablePointer<Page?>?
+  ) throws(MemoryError) -> GUPResult {
+    var spoiled: Page?
+    var taken: Int?
+    if let list = unsafe pages {
+      if count == 1 {
+        let one = unsafe mm.takePlainPage(hold, at: start.rawValue, flags: flags, into: list)
+        if case .taken = one { return GUPResult(pageCount: 1) }
+        spoiled = one.spoiled
+      } else {
+        taken = unsafe mm.takePlainPages(
+          hold, from: start.rawValue, count: count, flags: flags, into: list)
+        if taken == count { return GUPResult(pageCount: count) }
+      }
+    }
+    return try unsafe finishTake(hold, start, count, flags, pages, spoiled, taken)
+  }
+
+  /// A fast call after its plain pages were taken: by one page, which may have been
+  /// counted in vain, or by `takePlainPages`, with what it returned.
+  @inline(never)
+  package func finishTake(
+    _ hold: PageHold, _ start: UserAddress, _ count: Int, _ flags: GUPFlags,
+    _ pages: UnsafeMutablePointer<Page?>?, _ spoiled: Page?, _ taken: Int?
+  ) throws(MemoryError) -> GUPResult {
+    spoiled?.undoPlainTake(hold)
+    let own: GUPFlags = hold == .pin ? .pin : .get
+    guard let taken, let list = unsafe pages else {
+      return try unsafe fastCall(start, count, flags, adding: own, pages)
+    }
+    return try unsafe Call.finishFast(
+      mm, start.rawValue & ~0xfff, count, flags.union(own), list, taken)
+  }
+
+  /// The fast calls with every check.
+  @inline(never)
+  private func fastCall(
+    _ start: UserAddress, _ count: Int, _ flags: GUPFlags, adding own: GUPFlags,
+    _ pages: UnsafeMutablePointer<Page?>?
+  ) throws(MemoryError) -> GUPResult {
+    guard count > 0 else { return GUPResult(pageCount: 0) }
+    return try unsafe Call(mm, start, count, flags, adding: own, into: pages).fast()
   }
 
   // MARK: - Lists that own their memory

@@ -20,18 +20,19 @@
 //===----------------------------------------------------------------------===//
 
 internal import AddressSpaces
-internal import CShims
+public import CShims
 internal import Events
-internal import PageFrames
+public import PageFrames
 
 /// What a walk keeps in registers: plain copies, nothing that is counted or
 /// checked for exclusive access.
-@safe
+@usableFromInline @frozen @safe
 struct FastWalk {
-  let mm: UnsafeMutablePointer<cshims_mm>
-  let machine: UnsafeMutablePointer<cshims_machine>
-  let flags: GUPFlags
+  @usableFromInline let mm: UnsafeMutablePointer<cshims_mm>
+  @usableFromInline let machine: UnsafeMutablePointer<cshims_machine>
+  @usableFromInline let flags: GUPFlags
 
+  @inlinable @inline(__always)
   init(_ mm: UnsafeMutablePointer<cshims_mm>, flags: GUPFlags) {
     unsafe self.mm = mm
     unsafe self.machine = mm.pointee.machine
@@ -54,36 +55,9 @@ struct FastWalk {
   @inline(__always)
   var refused: UInt64 { CSHIMS_PTE_PROTNONE | CSHIMS_PTE_SPECIAL }
 
-  /// Takes one page: the walk below without its loops. False where that walk
-  /// has to look closer.
-  @inline(__always)
-  func takeOne(from address: UInt64, into list: UnsafeMutablePointer<Page?>) -> Bool {
-    let sequence = unsafe cshims_mm_write_protect_seq(mm)
-    let isBusy = pins && sequence & 1 != 0
-    if unsafe isBusy || flags.contains(.longTerm) || cshims_instrumented(machine) { return false }
-    guard
-      let pmd = unsafe cshims_pmd_offset(mm.pointee.pgd.unsafelyUnwrapped, address)
-    else { return false }
-    let table = unsafe cshims_pte_load(pmd)
-    if table & (CSHIMS_PTE_PRESENT | CSHIMS_PTE_HUGE) != CSHIMS_PTE_PRESENT { return false }
-    let entry =
-      unsafe cshims_pte_table(table).unsafelyUnwrapped
-      + Int(cshims_pte_index(address, UInt32(CSHIMS_PAGE_SHIFT)))
-    let taken = unsafe grabRun(
-      entry, from: 0, to: 1, mask: needed | refused | CSHIMS_PTE_FOLIO, needed: needed,
-      pages: machine.pointee.pages.unsafelyUnwrapped, bias: pins ? CSHIMS_PIN_BIAS : 1,
-      looksForShared: pins, into: list)
-    if taken == 0 { return false }
-    if pins, unsafe cshims_mm_write_protect_seq(mm) != sequence {
-      unsafe FastWalk.rollBack(list, 1)
-      return false
-    }
-    return true
-  }
-
   /// Takes pages from `start` on, up to the first that needs the slow path.
   /// Returns how many it took; 0 where a fork ran meanwhile (C.3).
-  @inline(never)
+  @usableFromInline @inline(never)
   func take(from start: UInt64, count: Int, into list: UnsafeMutablePointer<Page?>) -> Int {
     let sequence = unsafe cshims_mm_write_protect_seq(mm)
     if pins, sequence & 1 != 0 { return 0 }

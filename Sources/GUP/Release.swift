@@ -18,7 +18,7 @@ public import PageFrames
 
 /// Drops one pin (unpin_user_page). The caller must hold it; a pin too many
 /// stops the program, naming the frame. The zero page has none to drop.
-public func unpinUserPage(_ page: Page) { dropOne(page, .pin) }
+public func unpinUserPage(_ page: Page) { drop(page, .pin) }
 
 /// Drops one pin of each page of a list (unpin_user_pages).
 ///
@@ -112,7 +112,7 @@ public func unpinFolios(_ folios: UnsafePointer<Page?>, count: Int) -> MemoryErr
 // MARK: - References
 
 /// Drops one reference (put_page). The caller must hold it.
-public func putPage(_ page: Page) { dropOne(page, .reference) }
+public func putPage(_ page: Page) { drop(page, .reference) }
 
 /// Drops one reference of each page of a list (put_page on each). Nil slots are
 /// skipped, a negative count is ignored.
@@ -159,18 +159,31 @@ private func tell(_ hold: PageHold, _ released: Int, _ first: Page) {
     pageCount: released)
 }
 
-/// Drops one hold: the hot loop's turn, without the loop.
+/// Drops one hold of a page.
 @inline(__always)
+private func drop(_ page: Page, _ hold: PageHold) {
+  switch page.dropPlainly(hold, membership: unsafe cshims_membership_of(page.descriptor)) {
+  case .dropped: break
+  case .notPlain: dropOne(page, hold)
+  case .unfinished(let old): page.finishPlainDrop(hold, old: old)
+  }
+}
+
+/// Drops one hold of a page that is not plain.
+@inline(never)
 private func dropOne(_ page: Page, _ hold: PageHold) {
   if Ledger.isOn, !page.mayDrop(hold, call: call(hold)) { return }
-  if isUnusual(page) || page.flags & oddities(hold) != 0 {
-    // The zero page counts no pins.
-    if hold == .pin, page.isZeroPage { return }
-    if !dropFolio(page, 1, hold, dirty: false) { return }
-  } else {
-    unsafe subtract(page.descriptor, hold)
+  // The zero page counts no pins.
+  if hold == .pin, page.isZeroPage { return }
+  if dropFolio(page, 1, hold, dirty: false) { account(page.machine, hold, 1, page) }
+}
+
+extension Page {
+  /// The end of a plain drop that was the last one, or one too many.
+  @inline(never)
+  public func finishPlainDrop(_ hold: PageHold, old: UInt32) {
+    finishDrop(old: old, amount: hold.bias, call: call(hold))
   }
-  account(page.machine, hold, 1, page)
 }
 
 /// Does the page's machine belong to another process, or note what is released?
@@ -179,22 +192,11 @@ private func isUnusual(_ page: Page) -> Bool {
   unsafe cshims_membership_of(page.descriptor) != CSHIMS_MACHINE_OWN.rawValue
 }
 
-/// The flags of pages that are not simply one page with one count.
-@inline(__always)
-private func oddities(_ hold: PageHold) -> UInt32 {
-  CSHIMS_PAGE_ORDER_MASK | CSHIMS_PAGE_TAIL | (hold == .pin ? CSHIMS_PAGE_ZERO : 0)
-}
-
 /// Drops one hold of a single page.
 @inline(__always)
 private func subtract(_ page: UnsafeMutablePointer<cshims_page>, _ hold: PageHold) {
-  let bias = hold == .pin ? CSHIMS_PIN_BIAS : 1
-  let old = unsafe cshims_page_ref_fetch_sub(page, bias)
-  // Neither the last count nor one too many: both compares in one, since what
-  // is left wraps around at zero.
-  if old &- bias &- 1 >= CSHIMS_REF_HELD_MAX &- bias {
-    unsafe Page(page).finishDrop(old: old, amount: bias, call: call(hold))
-  }
+  let old = unsafe cshims_page_ref_fetch_sub(page, hold.bias)
+  if !hold.isFinished(old) { unsafe Page(page).finishPlainDrop(hold, old: old) }
 }
 
 /// Drops `count` holds of one folio by one atomic. False where they are not this
@@ -210,9 +212,14 @@ private func dropFolio(_ page: Page, _ count: Int, _ hold: PageHold, dirty: Bool
 private func drop(
   _ list: UnsafePointer<Page?>, _ count: Int, _ hold: PageHold, dirty: Bool
 ) -> MemoryError? {
-  if count == 1, !dirty, !Ledger.isOn, let page = unsafe list[0] {
-    dropOne(page, hold)
-    return nil
+  if count == 1, !dirty, let page = unsafe list[0] {
+    switch page.dropPlainly(hold, membership: unsafe cshims_membership_of(page.descriptor)) {
+    case .dropped: return nil
+    case .notPlain: break
+    case .unfinished(let old):
+      page.finishPlainDrop(hold, old: old)
+      return nil
+    }
   }
   return unsafe dropMany(list, count, hold, dirty: dirty)
 }
@@ -303,7 +310,7 @@ private func dropRun(
 ) -> Int {
   let base = unsafe UInt(bitPattern: machine.header)
   let shift = UInt(CSHIMS_MACHINE_ALIGNMENT.trailingZeroBitCount)
-  let odd = oddities(hold)
+  let odd = hold.oddities
   let ahead = Int(CSHIMS_PREFETCH_PAGES)
   var i = 0
   while i < count {

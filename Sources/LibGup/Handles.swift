@@ -16,6 +16,12 @@ internal import PageFrames
 /// A class whose objects have handles.
 protocol Handled: AnyObject {
   static var kind: cshims_handle_kind { get }
+  /// What calls read without going through the object.
+  var state: UnsafeMutableRawPointer? { get }
+}
+
+extension Handled {
+  var state: UnsafeMutableRawPointer? { nil }
 }
 
 extension PhysicalMemory: Handled {
@@ -23,6 +29,7 @@ extension PhysicalMemory: Handled {
 }
 extension AddressSpace: Handled {
   static var kind: cshims_handle_kind { CSHIMS_HANDLE_MM }
+  var state: UnsafeMutableRawPointer? { unsafe UnsafeMutableRawPointer(mm.hot) }
 }
 extension MappedFile: Handled {
   static var kind: cshims_handle_kind { CSHIMS_HANDLE_FILE }
@@ -98,7 +105,8 @@ func open<Object: Handled>(
   _ object: Object, _ owner: UInt64
 ) throws(MemoryError) -> OpaquePointer? {
   let kept = unsafe Unmanaged.passRetained(object)
-  let handle = unsafe cshims_handle_open(Object.kind.rawValue, kept.toOpaque(), owner)
+  let handle = unsafe cshims_handle_open(
+    Object.kind.rawValue, kept.toOpaque(), object.state, owner)
   guard handle != 0 else {
     unsafe kept.release()
     throw MemoryError(.outOfMemory, .metadataExhausted, Int(CSHIMS_HANDLE_SLOTS))

@@ -19,15 +19,6 @@ private func outcome(_ warning: MemoryError?) -> Int32 {
   return fail(warning)
 }
 
-/// The first pointer of a list that is neither NULL nor a page, or nil.
-private func firstBad(_ list: UnsafePointer<OpaquePointer?>, _ count: Int) -> OpaquePointer? {
-  for index in 0..<count {
-    let page = unsafe list[index]
-    if unsafe page != nil, unsafe real(page) == nil { return unsafe page }
-  }
-  return nil
-}
-
 /// Checks a list and hands it to `body`.
 @inline(__always)
 private func release(
@@ -36,7 +27,11 @@ private func release(
 ) -> Int32 {
   guard count > 0 else { return 0 }
   guard let list = unsafe list else { return refuse(.listMissing, UInt64(count)) }
-  if let bad = unsafe firstBad(list, Int(count)) { return unsafe refuse(.pageInvalid, bad.number) }
+  if let bad = unsafe cshims_first_unreal_page(
+    UnsafeRawPointer(list).assumingMemoryBound(to: UnsafeRawPointer?.self), Int(count))
+  {
+    return refuse(.pageInvalid, UInt64(UInt(bitPattern: bad)))
+  }
   return outcome(
     unsafe body(
       UnsafeRawPointer(list).assumingMemoryBound(to: Page?.self), Int(count)))
@@ -46,22 +41,43 @@ extension OpaquePointer {
   fileprivate var number: UInt64 { UInt64(UInt(bitPattern: self)) }
 }
 
-/// One page through the list's call, whose answer says what the ledger says.
-@inline(never)
-private func releaseWatched(
-  _ page: Page, _ body: (UnsafePointer<Page?>, Int) -> MemoryError?
+/// One plain page: no call but this one.
+@inline(__always)
+private func dropPlainly(_ page: OpaquePointer?, _ hold: PageHold) -> PlainDrop {
+  let membership = unsafe cshims_page_standing(UnsafeRawPointer(page))
+  guard membership == CSHIMS_MACHINE_OWN.rawValue, let page = unsafe page else {
+    return .notPlain
+  }
+  return unsafe Page(UnsafeMutablePointer(page)).dropPlainly(hold, membership: membership)
+}
+
+/// The long way of one page: through the list's call, whose answer says what the
+/// ledger says. `old`: the page was dropped from there already.
+@inline(__always)
+private func release(
+  _ page: OpaquePointer?, after plain: PlainDrop, _ hold: PageHold,
+  _ body: (UnsafePointer<Page?>, Int) -> MemoryError?
 ) -> Int32 {
+  guard let page = unsafe real(page) else { return unsafe refuse(.pageInvalid, page.number) }
+  if case .unfinished(let old) = plain {
+    page.finishPlainDrop(hold, old: old)
+    return 0
+  }
   var slot: Page? = page
   return outcome(unsafe withUnsafePointer(to: &slot) { unsafe body($0, 1) })
 }
 
 @c @implementation
 public func gup_put_page(_ page: OpaquePointer?) -> Int32 {
+  let plain = unsafe dropPlainly(page, .reference)
+  if case .dropped = plain { return 0 }
   cshims_ledger_enter(0)
-  guard let real = unsafe real(page) else { return unsafe refuse(.pageInvalid, page.number) }
-  if Ledger.isOn { return unsafe releaseWatched(real) { unsafe putPages($0, count: $1) } }
-  putPage(real)
-  return 0
+  return unsafe putPage(page, after: plain)
+}
+
+@inline(never)
+private func putPage(_ page: OpaquePointer?, after plain: PlainDrop) -> Int32 {
+  unsafe release(page, after: plain, .reference) { unsafe putPages($0, count: $1) }
 }
 
 @c @implementation
@@ -72,11 +88,15 @@ public func gup_put_pages(_ pages: UnsafePointer<OpaquePointer?>?, _ count: Int6
 
 @c @implementation
 public func gup_unpin_user_page(_ page: OpaquePointer?) -> Int32 {
+  let plain = unsafe dropPlainly(page, .pin)
+  if case .dropped = plain { return 0 }
   cshims_ledger_enter(0)
-  guard let real = unsafe real(page) else { return unsafe refuse(.pageInvalid, page.number) }
-  if Ledger.isOn { return unsafe releaseWatched(real) { unsafe unpinUserPages($0, count: $1) } }
-  unpinUserPage(real)
-  return 0
+  return unsafe unpinUserPage(page, after: plain)
+}
+
+@inline(never)
+private func unpinUserPage(_ page: OpaquePointer?, after plain: PlainDrop) -> Int32 {
+  unsafe release(page, after: plain, .pin) { unsafe unpinUserPages($0, count: $1) }
 }
 
 @c @implementation

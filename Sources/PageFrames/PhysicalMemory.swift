@@ -260,6 +260,7 @@ extension PhysicalMemory {
       unsafe header.pointee.members = (metadata + layout.members).assumingMemoryBound(
         to: cshims_members.self)
       unsafe header.pointee.notes = (metadata + notes).assumingMemoryBound(to: cshims_note.self)
+      unsafe cshims_attention_set(header, CSHIMS_ATTENTION_JOINABLE)
     }
     unsafe _ = Arena.create(
       at: metadata + layout.arena, byteCount: layout.arenaLength, machine: header)

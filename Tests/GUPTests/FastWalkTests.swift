@@ -1,7 +1,8 @@
 //===----------------------------------------------------------------------===//
 // Semantics C.3: the decision table of the lockless walk, row by row. What the
 // walk alone decides shows in the fast-only calls; the calls that fall back show
-// that the slow path then does what it should.
+// that the slow path then does what it should. What is tried before the walk, for
+// plain pages, must decide as the walk does.
 //===----------------------------------------------------------------------===//
 
 import AddressSpaces
@@ -30,6 +31,58 @@ struct FastWalkTests {
         try box.taken(i) == box.page(start + .pages(i)), sourceLocation: sourceLocation)
     }
     box.release(entry, result.pageCount)
+    for i in 0..<pages {
+      try expectPlainPage(box, entry, start + .pages(i), flags, sourceLocation)
+    }
+    try expectPlainPages(box, entry, start, pages, flags, takes: count, sourceLocation)
+  }
+
+  /// One page is taken as plain only if the walk takes it; and if the walk takes
+  /// it by an entry that says all and may be written to, or for a get, it is plain.
+  private func expectPlainPage(
+    _ box: Sandbox, _ entry: Entry, _ address: UserAddress, _ flags: GUPFlags,
+    _ sourceLocation: SourceLocation
+  ) throws {
+    let attention = unsafe cshims_attention(box.machine.header)
+    let value = box.entry(address)
+    let inPlace = unsafe box.space.mm.entry(at: address.rawValue) != nil
+    let walks = try box.take(entry, address, 1, flags).pageCount == 1
+    let page = box.taken(0)
+    if walks { box.release(entry, 1) }
+    let isSimple =
+      attention == 0 && inPlace && value & CSHIMS_PTE_FOLIO == 0
+      && (!entry.pins || value & CSHIMS_PTE_WRITE != 0) && !flags.contains(.longTerm)
+    let before = page?.referenceCount
+    let take = unsafe box.space.mm.takePlainPage(
+      entry.hold, at: address.rawValue, flags: flags, into: box.list)
+    guard case .taken = take else {
+      #expect(!(walks && isSimple), "the walk took it", sourceLocation: sourceLocation)
+      #expect(page?.referenceCount == before, sourceLocation: sourceLocation)
+      if case .spoiled = take { Issue.record("nothing changed", sourceLocation: sourceLocation) }
+      return
+    }
+    #expect(walks && isSimple, "the walk did not take it", sourceLocation: sourceLocation)
+    #expect(box.taken(0) == page, sourceLocation: sourceLocation)
+    #expect(page?.referenceCount == before.map { $0 + entry.bias }, sourceLocation: sourceLocation)
+    box.release(entry, 1)
+  }
+
+  /// Several pages are taken as plain as far as the walk comes, or not tried.
+  private func expectPlainPages(
+    _ box: Sandbox, _ entry: Entry, _ start: UserAddress, _ pages: Int, _ flags: GUPFlags,
+    takes count: Int, _ sourceLocation: SourceLocation
+  ) throws {
+    let attention = unsafe cshims_attention(box.machine.header)
+    let taken = unsafe box.space.mm.takePlainPages(
+      entry.hold, from: start.rawValue, count: pages, flags: flags, into: box.list)
+    let isTried = attention == 0 && flags.isSubset(of: [.write, .force, .noFault, .pciP2PDMA])
+    #expect(taken == (isTried ? count : nil), sourceLocation: sourceLocation)
+    if taken == pages {
+      box.release(entry, pages)
+    } else {
+      // Such are counted by whoever goes on.
+      for i in 0..<(taken ?? 0) { box.taken(i)?.release(entry.hold) }
+    }
   }
 
   @Test("C.3 row 2: no pin by the walk while fork copies; a get is not kept from it")

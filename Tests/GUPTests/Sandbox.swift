@@ -22,6 +22,7 @@ enum Entry: String, CaseIterable, Sendable {
   var pins: Bool { Entry.pinning.contains(self) }
   static let pinning: [Entry] = [.pinUserPagesFast, .pinUserPagesFastOnly, .pinUserPages]
   var isFast: Bool { !Entry.slow.contains(self) }
+  var hold: PageHold { pins ? .pin : .reference }
   /// What one page's count grows by.
   var bias: Int { pins ? 1024 : 1 }
 
