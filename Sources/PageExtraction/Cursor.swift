@@ -14,4 +14,13 @@ struct Cursor: Equatable, Sendable {
   var count: Int
   /// Bytes between the start and here: what revert can give back.
   var consumed = 0
+
+  /// Steps over bytes of one buffer, at most `count`.
+  @inline(__always)
+  mutating func stepInBuffer(_ size: Int) {
+    // None of the three can overflow: their sums are the buffer's (IOVIter).
+    offset &+= size
+    count &-= size
+    consumed &+= size
+  }
 }

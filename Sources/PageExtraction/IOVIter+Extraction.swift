@@ -7,8 +7,8 @@
 // slots are counted from the page offset, and a segment's end never lowers what
 // a later segment may give (F-01, F-11, F-18).
 //
-// User memory is taken by GUP; its way through here is inlined and counts no
-// object. What the kernel backs is listed without a hold (IOVIter+Listing.swift).
+// User memory is taken by GUP, plain pages by its walk without a call in between;
+// the way through here is inlined and counts no object. What the kernel backs is listed without a hold (IOVIter+Listing.swift).
 //===----------------------------------------------------------------------===//
 
 internal import AddressSpaces
@@ -88,29 +88,36 @@ extension IOVIter {
     into list: inout PageBuffer, maxSize: ByteCount = .maximumTransfer,
     maxPages: PageCount? = nil, options: ExtractionOptions = []
   ) throws(MemoryError) -> ExtractionResult {
-    let result = try unsafe extract(
-      into: list.baseAddress, list.capacity, maxSize, maxPages, options)
+    let slots = unsafe UnsafeMutableBufferPointer(start: list.baseAddress, count: list.capacity)
+    let result = try unsafe extractPages(
+      into: slots, maxSize: maxSize, maxPages: maxPages, options: options)
     if result.pageCount > 0 { list.count = result.pageCount }
     return result
   }
 
   // MARK: - The parts
 
+  /// One buffer of the user's, the common case, goes its own way: what others need
+  /// besides would be kept over the walk for nothing.
   @inline(__always)
   private mutating func extract(
     into base: UnsafeMutablePointer<Page?>?, _ slots: Int, _ maxSize: ByteCount,
     _ maxPages: PageCount?, _ options: ExtractionOptions
   ) throws(MemoryError) -> ExtractionResult {
     let maxPages = maxPages ?? PageCount(slots)
-    guard maxPages.rawValue <= slots, let base = unsafe base,
-      let plan = userPlan(maxSize, maxPages, options)
+    let wanted = wanted(maxSize)
+    guard case .ubuf(let buffer) = backing, wanted > 0, maxPages.rawValue > 0,
+      maxPages.rawValue <= slots, options.isEmpty, let base = unsafe base
     else { return try unsafe extractCarefully(into: base, slots, maxSize, maxPages, options) }
-    return try unsafe take(plan, into: base)
+    let plan = ExtractionPlan(buffer.stretch(at: cursor), wanted, maxPages.rawValue, flags)
+    let taken = unsafe userSpace.unsafelyUnwrapped.takePlainly(retention, plan, into: base)
+    guard taken.count == plan.slotCount else { return try unsafe finish(plan, base, taken) }
+    cursor.stepInBuffer(plan.length)
+    return result(plan)
   }
 
   /// The plan of a request for user memory. Nil for other kinds, when there is
   /// nothing to extract, and when the request is wrong.
-  @inline(__always)
   private func userPlan(
     _ maxSize: ByteCount, _ maxPages: PageCount, _ options: ExtractionOptions
   ) -> ExtractionPlan? {
@@ -133,26 +140,37 @@ extension IOVIter {
     min(maxSize.rawValue, ByteCount.maximumTransfer.rawValue, cursor.count)
   }
 
-  /// Takes the pages of a user plan and advances by what they hold.
+  /// What a plan of user memory gives when all its pages were taken.
   @inline(__always)
-  private mutating func take(
-    _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
-  ) throws(MemoryError) -> ExtractionResult {
-    let taken = try unsafe userSpace.unsafelyUnwrapped.take(
-      retention, from: UserAddress(plan.start), count: plan.slotCount, flags: plan.flags,
-      into: list)
-    guard taken.pageCount == plan.slotCount else { return shortResult(plan, taken) }
-    step(plan.length)
-    return ExtractionResult(
+  private func result(_ plan: ExtractionPlan) -> ExtractionResult {
+    ExtractionResult(
       length: plan.length, offset: plan.offset, pageCount: plan.slotCount,
       PackedOutcome(plan.end, left: cursor.count, retention, direction))
   }
 
-  /// The result when GUP took fewer pages than were planned.
+  /// Takes the pages of a user plan and advances by what they hold.
   @inline(never)
-  private mutating func shortResult(
-    _ plan: ExtractionPlan, _ taken: GUPResult
-  ) -> ExtractionResult {
+  private mutating func take(
+    _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
+  ) throws(MemoryError) -> ExtractionResult {
+    let taken = unsafe userSpace.unsafelyUnwrapped.takePlainly(retention, plan, into: list)
+    guard taken.count == plan.slotCount else { return try unsafe finish(plan, list, taken) }
+    step(plan.length)
+    return result(plan)
+  }
+
+  /// Goes on behind what was plain of a plan.
+  @inline(never)
+  private mutating func finish(
+    _ plan: ExtractionPlan, _ list: UnsafeMutablePointer<Page?>, _ plain: PlainPart
+  ) throws(MemoryError) -> ExtractionResult {
+    let taken = try unsafe space.unsafelyUnwrapped.finishTake(
+      retention.hold, UserAddress(plan.start), plan.slotCount, plan.flags, list, plain.spoiled,
+      plain.count)
+    guard taken.pageCount < plan.slotCount else {
+      step(plan.length)
+      return result(plan)
+    }
     let stop = taken.stop ?? MemoryError(.badAddress, .notPresent, plan.start)
     let length = taken.pageCount == 0 ? 0 : taken.pageCount << pageShift - plan.offset
     if length > 0 { step(length) }
@@ -180,19 +198,20 @@ extension IOVIter {
     return unsafe (result, list.relinquish())
   }
 
-  /// The same into a list of the caller's.
+  /// The same into a list of the caller's, and user memory that is not one buffer.
   @inline(never)
   private mutating func extractCarefully(
     into base: UnsafeMutablePointer<Page?>?, _ slots: Int, _ maxSize: ByteCount,
     _ maxPages: PageCount, _ options: ExtractionOptions
   ) throws(MemoryError) -> ExtractionResult {
-    let isFine = userPlan(maxSize, maxPages, options) != nil
-    let plan = isFine ? nil : kernelPlan(maxSize, maxPages, options)
-    guard isFine || plan != nil else { return try refuseOrFinish(maxSize, maxPages, options) }
-    guard maxPages.rawValue <= slots, let base = unsafe base, let plan else {
+    let user = userPlan(maxSize, maxPages, options)
+    guard let plan = user ?? kernelPlan(maxSize, maxPages, options) else {
+      return try refuseOrFinish(maxSize, maxPages, options)
+    }
+    guard maxPages.rawValue <= slots, let base = unsafe base else {
       throw MemoryError(.invalid, .listTooShort, slots)
     }
-    return try unsafe listPages(plan, into: base)
+    return user != nil ? try unsafe take(plan, into: base) : try unsafe listPages(plan, into: base)
   }
 
   /// The plan of a request for what is not user memory; nil as `userPlan`, and

@@ -11,29 +11,37 @@ internal import PageFrames
 /// An unowned address space.
 @safe
 struct UserSpace: @unchecked Sendable {
-  private let object: Unmanaged<AddressSpace>
+  private let mm: MM
 
-  init(_ space: AddressSpace) { unsafe object = Unmanaged.passUnretained(space) }
+  init(_ space: AddressSpace) { mm = space.mm }
 
-  /// Takes pages by the call that a retention asks for: pin_user_pages_fast or
-  /// get_user_pages_fast.
+  /// Takes the pages of a plan as the call does that a retention asks for,
+  /// pin_user_pages_fast or get_user_pages_fast, as far as that is plain.
   @inline(__always)
-  func take(
-    _ retention: Retention, from start: UserAddress, count: Int, flags: GUPFlags,
-    into list: UnsafeMutablePointer<Page?>
-  ) throws(MemoryError) -> GUPResult {
-    // The closure cannot throw a typed error through this call.
-    let outcome = unsafe object._withUnsafeGuaranteedRef {
-      space -> Result<GUPResult, MemoryError> in
-      do throws(MemoryError) {
-        return .success(
-          retention == .pinned
-            ? try unsafe space.pinUserPagesFast(start, count: count, flags: flags, into: list)
-            : try unsafe space.getUserPagesFast(start, count: count, flags: flags, into: list))
-      } catch {
-        return .failure(error)
-      }
+  func takePlainly(
+    _ retention: Retention, _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
+  ) -> PlainPart {
+    if plan.slotCount == 1 {
+      let one = unsafe mm.takePlainPage(
+        retention.hold, at: plan.start, flags: plan.flags, into: list)
+      if case .taken = one { return PlainPart(count: 1, spoiled: nil) }
+      return PlainPart(count: nil, spoiled: one.spoiled)
     }
-    return try outcome.get()
+    let count = unsafe mm.takePlainPages(
+      retention.hold, from: plan.start, count: plan.slotCount, flags: plan.flags, into: list)
+    return PlainPart(count: count, spoiled: nil)
   }
+}
+
+/// What was plain of the pages of a plan; `finishTake` takes the rest.
+struct PlainPart {
+  /// Nil: nothing was tried but one page.
+  let count: Int?
+  let spoiled: Page?
+}
+
+extension Retention {
+  /// What user pages are taken by.
+  @inline(__always)
+  var hold: PageHold { self == .pinned ? .pin : .reference }
 }

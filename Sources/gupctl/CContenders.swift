@@ -80,7 +80,8 @@ final class CPinContender: Contender {
 @safe final class CExtractContender: Contender {
   private let target: CTarget
   private let iterators: UnsafeMutablePointer<gup_iter>
-  let blockLimit = 256
+  /// So few that the iterators of a block stay in the cache beside the pages.
+  let blockLimit = 64
 
   init(pages: Int) throws {
     target = try CTarget(pages: pages)

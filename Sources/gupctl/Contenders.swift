@@ -188,7 +188,8 @@ final class CallContender: Contender {
   private let list: PageBuffer
   private let iterators: UnsafeMutablePointer<IOVIter>
   private var result: ExtractionResult?
-  let blockLimit = 256
+  /// So few that the iterators of a block stay in the cache beside the pages.
+  let blockLimit = 64
 
   init(_ target: Target) throws {
     self.target = target
