@@ -94,14 +94,24 @@ struct Build {
     // From what the header declares, only what is reached.
     let reached = path("reached.o")
     try run("ld", ["-r", "--gc-sections", "-o", reached] + names.flatMap { ["-u", $0] } + objects)
-    // A section a function was for that; their names would be a third of the file.
-    try "SECTIONS { .text : { *(.text .text.*) } }".write(
-      toFile: path("merge.ld"), atomically: true, encoding: .utf8)
+    // A section a function was for that.
+    try """
+    SECTIONS {
+      .text : { *(.text .text.*) }
+      .rodata : { *(.rodata .rodata.*) }
+      .data.rel.ro : { *(.data.rel.ro .data.rel.ro.*) }
+      .data : { *(.data .data.*) }
+      .bss : { *(.bss .bss.*) }
+    }
+    """.write(toFile: path("merge.ld"), atomically: true, encoding: .utf8)
     try run("ld", ["-r", "-T", path("merge.ld"), "-o", whole, reached])
     try names.joined(separator: "\n").write(
       toFile: path("names"), atomically: true, encoding: .utf8)
     try run("objcopy", ["--keep-global-symbols=\(path("names"))", whole, object])
-    try run("strip", ["--strip-unneeded", object])
+    var file = try ObjectFile(path: object)
+    note("Resolved \(try file.resolveCalls()) calls within the library")
+    try file.write(to: object)
+    try run("strip", ["--strip-unneeded", "-R", ".comment", "-R", ".llvm_addrsig", object])
     let defined = try run("nm", ["-g", "--defined-only", "-f", "posix", object], captures: true)
       .split(separator: "\n").map { String($0.prefix { $0 != " " }) }
     let missing = Set(names).symmetricDifference(defined)
