@@ -30,21 +30,21 @@ extension AddressSpace {
   /// limit (RLIMIT_MEMLOCK). Whole pages count. What is locked already stays.
   public var lockLimit: ByteCount? {
     get {
-      let pages = readLocked { unsafe $0.state.pointee.lockLimit }
+      guard mm.isOwn else { return nil }
+      let pages = withLock { unsafe mm.state.pointee.lockLimit }
       return pages > UInt64(Int.max >> 12) ? nil : ByteCount(Int(pages << 12))
     }
     set {
-      // What is told about another process's is all that may be.
       guard mm.isOwn else { return }
       let pages = newValue.map { UInt64(max(0, $0.rawValue) >> 12) } ?? .max
-      readLocked { unsafe $0.state.pointee.lockLimit = pages }
+      withLock { unsafe mm.state.pointee.lockLimit = pages }
     }
   }
 
   /// Bytes of locked areas, and of pages that drivers account for (VmLck).
   /// - Complexity: O(areas).
   public var lockedBytes: ByteCount {
-    ByteCount(Int(readLocked { $0.lockedPages } << 12))
+    ByteCount(mm.isOwn ? Int(withLock { mm.lockedPages } << 12) : 0)
   }
 
   /// Locks the pages that [start, start + length) touches, and brings them in
@@ -148,11 +148,11 @@ extension AddressSpace {
     unsafe mm.state.pointee.accountedPages = accounted - UInt64(count.rawValue)
   }
 
-  private func readLocked<R>(_ body: (MM) -> R) -> R {
-    guard mm.isOwn else { return body(mm) }
+  /// Of an address space that is this process's, exited or not.
+  private func withLock<Value>(_ body: () -> Value) -> Value {
     mm.lock()
     defer { mm.unlock() }
-    return body(mm)
+    return body()
   }
 
   /// The whole pages of a byte range, as mlock rounds it: down and up.
