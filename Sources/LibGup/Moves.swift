@@ -65,7 +65,8 @@ public func gup_mm_unlock_all(_ mm: OpaquePointer?) -> Int32 {
 
 @c @implementation
 public func gup_mm_set_lock_limit(_ mm: OpaquePointer?, _ bytes: UInt64) -> Int32 {
-  unsafe call(mm, AddressSpace.self) { space in
+  unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try checkOwn(space)
     space.lockLimit = bytes == .max ? nil : byteCount(bytes)
   }
 }

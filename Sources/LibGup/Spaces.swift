@@ -247,13 +247,19 @@ public func gup_mm_is_writable(_ mm: OpaquePointer?, _ address: UInt64) -> Int32
 
 // MARK: - What it is like
 
+/// Throws for an address space of another process, of which nothing can be told.
+func checkOwn(_ space: AddressSpace) throws(MemoryError) {
+  guard space.mm.isOwn else { throw space.mm.otherProcess }
+}
+
 @c @implementation
 public func gup_mm_area(
   _ mm: OpaquePointer?, _ address: UInt64, _ area: UnsafeMutablePointer<gup_area>?
 ) -> Int32 {
   guard let area = unsafe area else { return refuse(.outputMissing) }
   return unsafe Int32(
-    truncatingIfNeeded: count(mm, AddressSpace.self) { space in
+    truncatingIfNeeded: count(mm, AddressSpace.self) { (space) throws(MemoryError) in
+      try checkOwn(space)
       guard let found = space.area(atOrAfter: UserAddress(address)) else { return 0 }
       let flags = found.flags
       unsafe area.pointee = gup_area(
@@ -273,7 +279,8 @@ public func gup_mm_get_info(
   _ mm: OpaquePointer?, _ info: UnsafeMutablePointer<gup_mm_info>?
 ) -> Int32 {
   guard let info = unsafe info else { return refuse(.outputMissing) }
-  return unsafe call(mm, AddressSpace.self) { space in
+  return unsafe call(mm, AddressSpace.self) { (space) throws(MemoryError) in
+    try checkOwn(space)
     unsafe info.pointee = gup_mm_info(
       locked_bytes: UInt64(space.lockedBytes.rawValue),
       lock_limit: space.lockLimit.map { UInt64($0.rawValue) } ?? .max,

@@ -25,6 +25,12 @@ static int child(const family *f) {
   CHECK(gup_mm_copy_to(it->mm, it->at, &value, 1) == -ESRCH);
   CHECK(gup_mm_map(it->mm, 0, PAGE, GUP_PROT_READ, 0, &(uint64_t){0}) == -ESRCH);
   CHECK(gup_unpin_user_page(f->pinned) == -EINVAL && gup_page_address(f->pinned) == NULL);
+  struct gup_mm_info info;
+  struct gup_area area;
+  CHECK(gup_mm_get_info(it->mm, &info) == -ESRCH && gup_mm_area(it->mm, 0, &area) == -ESRCH);
+  CHECK(gup_mm_set_lock_limit(it->mm, 0) == -ESRCH && gup_mm_unlock_all(it->mm) == -ESRCH);
+  CHECK(gup_mm_migrate(it->mm, it->at, PAGE, NULL) == -ESRCH);
+  CHECK(gup_machine_compact(it->machine, NULL) == -ESRCH && gup_machine_reap(it->machine) == 0);
   CHECK(gup_mm_join(f->aloof, &own) == -EOPNOTSUPP && own == NULL);
   CHECK(gup_mm_join(it->mm, NULL) == -EINVAL);
 
@@ -35,6 +41,7 @@ static int child(const family *f) {
   unsigned char *bytes = gup_mm_pointer(own, it->at);
   unsigned char *shared = gup_mm_pointer(own, f->shared);
   // The bytes of the fork, at the parent's addresses.
+  CHECK(gup_mm_area(own, it->at, &area) == 1 && area.start == it->at && !area.is_locked);
   CHECK(bytes == (unsigned char *)(uintptr_t)it->at && bytes[0] == 1 && bytes[PAGE] == 2);
   bytes[0] = 0xcc;
   shared[1] = 0xdd;
