@@ -230,7 +230,9 @@ extension MM {
         piece.homeBase = Area.noHome
       }
     } else {
-      let home = machine.reserveSpan(count: count, preferred: area.home(of: start))
+      let home = machine.reserveSpan(
+        count: count, preferred: area.home(of: start), page: start >> 12,
+        forFolios: area.flags.folios != .base)
       piece.homeBase = home.map { $0 &- start >> 12 } ?? Area.noHome
     }
     unsafe insertArea(piece, using: node)
@@ -394,7 +396,10 @@ extension MM {
       var home = area.homeBase
       if area.cache == 0 {
         let count = Int((area.end - area.start) >> 12)
-        home = machine.reserveSpan(count: count).map { $0 &- area.start >> 12 } ?? Area.noHome
+        home =
+          machine.reserveSpan(
+            count: count, page: area.start >> 12, forFolios: area.flags.folios != .base
+          ).map { $0 &- area.start >> 12 } ?? Area.noHome
       }
       unsafe setHomes(node, home: home, second: Area.noHome)
       if establish(area.start, area.end) != 0 {

@@ -96,6 +96,27 @@ struct RemapTests {
   }
 
   @Test(
+    "what grows by 2 MiB and more has homes behind the old ones, where folios fit",
+    arguments: TrapTier.testable, [FolioSize.base, .huge])
+  func growFar(tier: TrapTier, folios: FolioSize) throws {
+    try withAddressSpace(tier: tier) { space in
+      // Neither the end of the old part nor that of the new one is at 2 MiB.
+      let start = try space.map(length: .mebibytes(8), folios: folios)
+      try space.unmap(start + .pages(100), length: .mebibytes(8) - .pages(100))
+      try space.advise(start, length: .pages(100), .populateWrite)
+      try space.remap(start, length: .pages(100), newLength: .pages(1300), to: .inPlace)
+      try space.advise(start, length: .pages(1300), .populateWrite)
+      #expect(space.areas.count == 1)
+      let first = try #require(space.page(at: start)).frameNumber.rawValue
+      for i in [99, 100, 101, 511, 512, 1023, 1299] {
+        #expect(space.page(at: start + .pages(i))?.frameNumber.rawValue == first + UInt64(i))
+      }
+      #expect(space.page(at: start + .pages(512))?.folioOrder == (folios == .huge ? 9 : 0))
+      #expect(AddressSpace.hostMappings(start, pages: 1300) == 1)
+    }
+  }
+
+  @Test(
     "growing and shrinking in place; without room it moves, or is ENOMEM", arguments: TrapTier.all)
   func resize(tier: TrapTier) throws {
     try withAddressSpace(tier: tier) { space in
