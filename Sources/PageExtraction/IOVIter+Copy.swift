@@ -173,6 +173,8 @@ extension IOVIter {
       return part
     } catch {
       stop = error
+      // Names a process, no address.
+      if error.reason == .otherProcess { return 0 }
       let reached = error.value &- next.start
       return reached < UInt64(part) ? Int(reached) : 0
     }

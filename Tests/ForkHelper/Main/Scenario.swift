@@ -159,6 +159,12 @@ enum Alone {
           refused { () throws(MemoryError) in try space.write([1], to: start) }
           refused { () throws(MemoryError) in _ = try space.read(1, at: start) }
           refused { () throws(MemoryError) in try space.zeroUser(start, count: 1) }
+          // The owner's id, which the error names, is no address that a copy reached.
+          refused { () throws(MemoryError) in
+            var iterator = try IOVIter(
+              ubuf: UserAddress(0), count: .mebibytes(8), direction: .destination, in: space)
+            _ = try iterator.zeroFill(.mebibytes(8))
+          }
           refused { () throws(MemoryError) in
             _ = try space.pinUserPagesFast(start, count: 8, into: &pages)
           }
