@@ -61,7 +61,7 @@ extension MM {
     while cursor < end, outcome == .done {
       // A page that serves the access already is no fault.
       if case let value = value(at: cursor), Self.serves(value, access) {
-        if access == .write, awaitsStore(value) { noteStore(cursor, value) }
+        if access == .write, awaitsStore(value) { noteStore(cursor) }
         cursor += 4096
         continue
       }

@@ -139,15 +139,26 @@ extension MM {
 
   /// Would bytes be lost if it went away? Private bytes go only where MADV_FREE
   /// gave them up and nothing was stored since; a file's where they are clean.
-  private func loss(of page: Page, _ value: UInt64, _ cache: PageCacheHandle?)
-    -> MigrationOutcome?
-  {
+  /// `value` is one of its entries.
+  private func loss(
+    of head: Page, _ value: UInt64, _ cache: PageCacheHandle?
+  ) -> MigrationOutcome? {
     if let cache {
       if !cache.isFile { return .unmovable }
-    } else if page.flags & CSHIMS_PAGE_LAZY_FREE == 0 || page.mapCount > 1 {
+    } else if head.flags & CSHIMS_PAGE_LAZY_FREE == 0 || isShownTwice(head) {
       return .unmovable
     }
-    return page.isDirty || value & CSHIMS_PTE_DIRTY != 0 ? .dirty : nil
+    return head.isDirty || value & CSHIMS_PTE_DIRTY != 0 ? .dirty : nil
+  }
+
+  /// Do several entries show one of the folio's pages? Then others may need them.
+  func isShownTwice(_ head: Page) -> Bool {
+    let size = 1 << head.folioOrder
+    let leaves = size > 1 ? unsafe cshims_page_leaf_load(head.descriptor) : 0
+    for i in 0..<size where unsafe cshims_page_map_load(head.descriptor + i) + leaves > 1 {
+      return true
+    }
+    return false
   }
 
   /// Frames for the copy, held once, their host memory there.

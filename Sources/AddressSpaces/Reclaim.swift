@@ -48,9 +48,10 @@ public struct PageMovement: Equatable, Sendable {
 
 extension PhysicalMemory {
   /// Takes back up to `count` pages whose bytes nobody can miss: private pages
-  /// given up by MADV_FREE and not stored to since, and clean pages of mapped
-  /// files, which are read again when they are touched (shrink_folio_list; there
-  /// is no swap). Locked areas are passed over. Pages that are held stay.
+  /// given up by MADV_FREE and not stored to since, large folios whole, and clean
+  /// pages of mapped files, which are read again when they are touched
+  /// (shrink_folio_list; there is no swap). Locked areas are passed over. Pages that
+  /// are held stay.
   ///
   /// - Throws: EINVAL for a negative count, ESRCH in another process.
   /// - Complexity: O(pages mapped), two host calls a page taken. Thread-safe.
@@ -143,7 +144,7 @@ extension MM {
   /// Calls `body` with the address of each page that stands in [start, end), of a
   /// folio's pages that stand there in order with the first, and how many those
   /// are; it says how many of them are seen to. Absent tables are stepped over.
-  fileprivate func forEachFolio(_ start: UInt64, _ end: UInt64, _ body: (UInt64, Int) -> Int) {
+  func forEachFolio(_ start: UInt64, _ end: UInt64, _ body: (UInt64, Int) -> Int) {
     var address = start
     while address < end {
       let stop = Self.tableEnd(address, end)
@@ -272,48 +273,5 @@ extension MM {
     let outcome = migrateListed(address, to: .home)
     movement.note(outcome, Int(size))
     return outcome == .moved ? left : nil
-  }
-
-  // MARK: - MADV_FREE
-
-  /// MADV_FREE on part of one private area: the bytes may go until the next
-  /// store. Pages that others show, too, are left alone, as Linux does. Without a
-  /// trap nothing would hear of that store, so the bytes stay. Under the mmap lock.
-  func freeLazily(_ start: UInt64, _ end: UInt64) {
-    let hearsStores = unsafe state.pointee.tier != .none
-    splitLeafAcross(start)
-    splitLeafAcross(end)
-    // Pages of large folios stay: they could go as a whole only.
-    unsafe forEachLeaf(start, end) { leaf, value in
-      unsafe _ = cshims_pte_exchange(leaf, value & ~CSHIMS_PTE_DIRTY)
-    }
-    unsafe forEachEntry(start, end) { entry, value in
-      guard value & CSHIMS_PTE_SPECIAL == 0 else { return }
-      let page = machine.page(Self.frame(of: value))
-      guard page.isAnonymous, page.folioOrder > 0 || page.mapCount == 1 else { return }
-      if page.folioOrder > 0 {
-        unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_DIRTY)
-        return
-      }
-      unsafe _ = cshims_pte_exchange(entry, value & ~CSHIMS_PTE_DIRTY)
-      unsafe _ = cshims_page_clear_flags(page.descriptor, CSHIMS_PAGE_DIRTY)
-      if hearsStores { unsafe _ = cshims_page_set_flags(page.descriptor, CSHIMS_PAGE_LAZY_FREE) }
-    }
-    if hearsStores { followTable(start, end) }
-  }
-
-  /// Is it a writable entry of a page that was given up and not stored to since?
-  /// A processor would set the dirty bit at the store. Ours has none: the view
-  /// shows such a page read-only, and the trap sets it.
-  func awaitsStore(_ value: UInt64) -> Bool {
-    value & (CSHIMS_PTE_WRITE | CSHIMS_PTE_DIRTY | CSHIMS_PTE_SPECIAL) == CSHIMS_PTE_WRITE
-      && machine.page(Self.frame(of: value)).flags & CSHIMS_PAGE_LAZY_FREE != 0
-  }
-
-  /// The store has come: the page stays.
-  func noteStore(_ address: UInt64, _ value: UInt64) {
-    guard let entry = unsafe entry(at: address) else { return }
-    unsafe cshims_pte_store(entry, value | CSHIMS_PTE_DIRTY)
-    followTable(address, address + 4096)
   }
 }

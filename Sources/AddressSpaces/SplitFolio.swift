@@ -18,14 +18,19 @@ extension MM {
     guard Self.holdsPage(found), found & CSHIMS_PTE_SPECIAL == 0 else {
       throw MemoryError(.badAddress, .notPresent, address)
     }
-    let page = machine.page(Self.frame(of: found))
-    guard page.folioOrder > 0 else { return }
-    let isSplit = machine.withAddressSpaces {
+    guard machine.page(Self.frame(of: found)).folioOrder > 0 else { return }
+    if !splitUnheld(at: address) { throw MemoryError(.tryAgain, .inUse, address) }
+  }
+
+  /// Splits the large folio behind an address if only its mappings hold it and all
+  /// of them can be reached. Returns whether it did.
+  func splitUnheld(at address: UInt64) -> Bool {
+    let page = machine.page(Self.frame(of: value(at: address)))
+    return machine.withAddressSpaces {
       guard let shown = FolioMappings(self, page, at: address) else { return false }
       defer { shown.unlock() }
       return shown.split()
     }
-    if !isSplit { throw MemoryError(.tryAgain, .inUse, address) }
   }
 
   /// Does this address space show a frame at an address?

@@ -220,6 +220,47 @@ struct FolioMovementTests {
   }
 
   @Test(
+    "MADV_FREE, G6: reclaim takes a folio whole, unless a page of it was stored to, held or shared",
+    arguments: FolioCase.all.filter { $0.tier != .none })
+  func lazyFree(_ c: FolioCase) throws {
+    try Self.withFolio(c) { space, start, head in
+      let memory = space.memory
+      #expect(try memory.reclaim(.init(Int.max)) == PageMovement(), "nobody gave it up")
+      try space.advise(start, length: c.length, .free)
+      try space.expectEach(start, c.pages, from: 1)
+      func isLeft(as kind: WritableKeyPath<PageMovement, Int>) throws {
+        var expected = PageMovement()
+        expected[keyPath: kind] = c.pages
+        #expect(try memory.reclaim(.init(Int.max)) == expected)
+        #expect(space.page(at: start) == head)
+      }
+      // It goes as a whole or not at all.
+      #expect(try memory.reclaim(.init(c.pages - 1)) == PageMovement())
+      let last = try #require(space.page(at: start + .pages(c.pages - 1)))
+      for (hold, kind) in [(PageHold.pin, \PageMovement.pinned), (.reference, \.referenced)] {
+        try last.acquire(hold)
+        try isLeft(as: kind)
+        last.release(hold)
+      }
+      space.store(0x55, at: start + .pages(1) + 8)
+      try isLeft(as: \.dirty)
+      try space.expectEach(start, c.pages, from: 1)
+      #expect(space.load(start + .pages(1) + 8) == 0x55)
+      // A child may still want the bytes.
+      try space.advise(start, length: c.length, .free)
+      let child = try space.fork()
+      var expected = PageMovement()
+      expected.unmovable = 2 * c.pages
+      #expect(try memory.reclaim(.init(Int.max)) == expected)
+      child.exit()
+      let free = memory.freeFrameCount.rawValue
+      #expect(try memory.reclaim(.init(c.pages)).moved == c.pages)
+      #expect(head.isFree && memory.freeFrameCount.rawValue == free + c.pages)
+      for i in 0..<c.pages { #expect(space.load(start + .pages(i)) == 0) }
+    }
+  }
+
+  @Test(
     "Failing the 1st, 2nd ... frame or host mapping while folios move loses nothing",
     arguments: FolioCase.sizes, [FailurePoint.frameAllocation, .hostMapping])
   func failNth(size: FolioSize, point: FailurePoint) throws {

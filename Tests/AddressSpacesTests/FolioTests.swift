@@ -280,14 +280,26 @@ struct FolioTests {
     }
   }
 
-  @Test("MADV_FREE of part, and cold advice, keep a folio's bytes", arguments: FolioCase.all)
+  @Test(
+    "Cold advice leaves a folio alone; MADV_FREE of part splits it, and keeps its bytes",
+    arguments: FolioCase.all)
   func freeAdvice(_ c: FolioCase) throws {
     try Self.withFolio(c) { space, start, head in
       try space.advise(start, length: c.length, .cold)
       try space.advise(start, length: c.length, .free)
       #expect(head.referenceCount == c.references)
+      // What somebody holds, or shows, too, is left alone, and so is all without a trap.
+      try head.acquire(.reference)
       try space.advise(start + .pages(1), length: .pages(1), .free)
-      #expect(head.referenceCount == c.pages)
+      #expect(head.referenceCount == c.references + 1)
+      head.release(.reference)
+      let child = try space.fork()
+      try space.advise(start + .pages(1), length: .pages(1), .free)
+      #expect(head.referenceCount == 2 * c.references)
+      child.exit()
+      try space.advise(start + .pages(1), length: .pages(1), .free)
+      #expect(head.referenceCount == (c.tier == .none ? c.references : 1))
+      #expect(space.page(at: start) == head)
       try space.expectEach(start, c.pages, from: 1)
     }
   }

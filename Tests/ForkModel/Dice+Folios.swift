@@ -8,10 +8,14 @@ extension Dice {
     let window = model.window
     let living = model.processes.indices.filter { model.processes[$0] != nil }
     guard let space = living.randomElement(using: &source) else { return .begin(space: 0) }
+    if let planned {
+      self.planned = nil
+      return planned
+    }
     switch below(100) {
     case 0..<6:
       let place = oneIn(3) ? leafPlace(space, window) : folioPlace(space, window)
-      return .map(place, oneIn(8) ? .read : .readWrite, shared: false, wish())
+      return .map(place, oneIn(8) ? .read : .readWrite, shared: false, wish(), movable: oneIn(2))
     case 6..<8: return .wish(folioPlace(space, window), wish())
     case 8..<13: return .splitFolio(space: space, page: page(window))
     case 13..<16: return .collapse(leafPlace(space, window))
@@ -21,9 +25,13 @@ extension Dice {
       let advice: [ModelAdvice] = [
         .dontNeed, .free, .dontFork, .doFork, .keepOnFork, .populateWrite, .populateRead,
       ]
-      return .advise(folioPlace(space, window), advice[below(advice.count)])
+      let chosen = advice[below(advice.count)]
+      // Before somebody stores to what was given up.
+      if chosen == .free, oneIn(2) { planned = .reclaim }
+      return .advise(folioPlace(space, window), chosen)
     case 24..<30:
-      return .acquire(hold: below(Limits.holds), holdPlace(space, window), acquisition())
+      return .acquire(
+        hold: below(Limits.holds), holdPlace(space, window), acquisition(oneIsLongIn: 2))
     case 30..<34:
       let from = folioPlace(space, window)
       return .move(from, to: page(window), keepsOld: oneIn(3))

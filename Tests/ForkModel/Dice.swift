@@ -5,6 +5,8 @@
 /// Draws steps from a generator of random numbers.
 public struct Dice<Source: RandomNumberGenerator> {
   var source: Source
+  /// What comes next, whatever would be drawn.
+  var planned: Operation?
 
   public init(_ source: Source) { self.source = source }
 
@@ -31,7 +33,9 @@ public struct Dice<Source: RandomNumberGenerator> {
       return .fork(space: space, child: child)
     case 46..<48: return .exit(space: space)
     case 48: return .begin(space: vacant.first ?? space)
-    case 49..<52: return .map(place(space, window), access(), shared: oneIn(3), .base)
+    case 49..<52:
+      let movable = window.hasFolios && oneIn(3)
+      return .map(place(space, window), access(), shared: oneIn(3), .base, movable: movable)
     case 52: return .unmap(place(space, window))
     case 53..<56: return .protect(place(space, window), access())
     case 56..<60:
@@ -59,7 +63,8 @@ public struct Dice<Source: RandomNumberGenerator> {
         if model.freeFrames == 0 {
           return oneIn(2) ? .release(hold: below(Limits.holds)) : .exit(space: space)
         }
-        return .map(place(space, model.window), .readWrite, shared: false, .base)
+        return .map(
+          place(space, model.window), .readWrite, shared: false, .base, movable: false)
       }
       if tries % 8 == 0 {
         let other = below(model.window.spaces)
@@ -74,10 +79,11 @@ public struct Dice<Source: RandomNumberGenerator> {
     .acquire(hold: below(Limits.holds), place(space, window, most: 4), acquisition())
   }
 
-  mutating func acquisition() -> Acquisition {
+  /// One of `long` that can be is a long one.
+  mutating func acquisition(oneIsLongIn long: Int = 5) -> Acquisition {
     let path = Acquisition.Path.allCases[below(3)]
     return Acquisition(
-      pins: !oneIn(3), writes: oneIn(2), path: path, mayFault: !oneIn(4), isLong: oneIn(5))
+      pins: !oneIn(3), writes: oneIn(2), path: path, mayFault: !oneIn(4), isLong: oneIn(long))
   }
 
   mutating func access() -> Access {

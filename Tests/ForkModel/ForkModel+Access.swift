@@ -22,7 +22,7 @@ extension ForkModel {
       return true
     }
     guard let found = mapped.entry else { return faultAbsent(space, page, mapped, wanted) }
-    if wanted == .write, found.isWritable { found.frame.isGivenUp = false }
+    if wanted == .write, found.isWritable { noteStore(space, page, found) }
     if wanted == .read || found.isWritable { return true }
     if found.isLeaf, faultLeaf(space, page, found, wanted, mayWrite: mayWrite) { return true }
     let frame = found.frame
@@ -37,7 +37,9 @@ extension ForkModel {
       if wanted == .write { setEntry(space, page, Entry(frame: frame, isWritable: mayWrite)) }
       return true
     case .anonymous, .zero:
-      guard let copy = makePrivateFrame(words: frame.words) else { return false }
+      guard let copy = makePrivateFrame(words: frame.words, movable: mapped.isMovable) else {
+        return false
+      }
       note(
         frame.kind == .zero ? .zeroReplaced : wanted == .write ? .copiedForStore : .copiedForPin)
       if frame.folio.order > 0 { note(.copiedOutOfFolio) }
@@ -66,9 +68,20 @@ extension ForkModel {
     for page in start..<(start + Window.leafPages) {
       guard var entry = entry(space, page) else { continue }
       entry.isWritable = mayWrite
+      entry.frame.isGivenUp = false
       setEntry(space, page, entry)
     }
     return true
+  }
+
+  /// A page that was given up stays; of a leaf all do.
+  private func noteStore(_ space: Int, _ page: Int, _ found: Entry) {
+    found.frame.isGivenUp = false
+    guard found.isLeaf else { return }
+    let start = window.leafStart(page)
+    for page in start..<(start + Window.leafPages) {
+      entry(space, page)?.frame.isGivenUp = false
+    }
   }
 
   /// Row 2 of D.3, and for large folios row 3.
@@ -83,13 +96,14 @@ extension ForkModel {
   ) -> Bool {
     if let object = mapped.object {
       let index = mapped.objectPage
-      guard let frame = object.frames[index] ?? makeFrame(.shared) else { return false }
+      guard let frame = object.frames[index] ?? makeFrame(.shared, movable: mapped.isMovable)
+      else { return false }
       object.frames[index] = frame
       frame.maps += 1
       frame.folio.maps += 1
       setEntry(space, page, Entry(frame: frame, isWritable: mapped.access == .readWrite))
     } else if wanted == .write {
-      guard let frame = makePrivateFrame() else { return false }
+      guard let frame = makePrivateFrame(movable: mapped.isMovable) else { return false }
       setEntry(space, page, Entry(frame: frame, isWritable: mapped.access == .readWrite))
     } else {
       setEntry(space, page, Entry(frame: zeroFrame, isWritable: false))
@@ -132,6 +146,7 @@ extension ForkModel {
     var frames: [Frame] = []
     var refusal: Outcome.Refusal?
     var walks = how.path != .slow
+    var walked = 0
     for page in place.pages {
       walks = walks && walkTakes(place.space, page, how)
       if !walks {
@@ -141,13 +156,20 @@ extension ForkModel {
       }
       guard let frame = entry(place.space, page)?.frame else { break }
       frames.append(frame)
+      if walks { walked += 1 }
       // The slow path marks what it takes for writing; the walk marks nothing.
-      if !walks, how.writes { frame.isGivenUp = false }
+      if !walks, how.writes, frame.isGivenUp {
+        if frame.folio.order > 0 { frame.folio.isGivenUp = false } else { frame.isGivenUp = false }
+      }
       if !how.pins {
         frame.folio.gets += 1
       } else if frame.kind != .zero {
         frame.folio.pins += 1
       }
+    }
+    if how.isLong, !moveMovable(place.space, place.pages.dropFirst(walked), frames[walked...]) {
+      frames.removeSubrange(walked...)
+      refusal = .outOfMemory
     }
     if !frames.isEmpty, frames.count < place.pages.count { note(.shortAcquisition) }
     guard !frames.isEmpty else { return Outcome(refusal: refusal) }
@@ -156,10 +178,30 @@ extension ForkModel {
     return Outcome(pageCount: frames.count)
   }
 
+  /// C.8: of what the slow path has pinned for long, pages that must stay movable are
+  /// moved first, all pins dropped meanwhile. When one cannot be moved they stay
+  /// dropped, and the answer is false.
+  private mutating func moveMovable(
+    _ space: Int, _ pages: Range<Int>, _ frames: ArraySlice<Frame>
+  ) -> Bool {
+    guard frames.contains(where: { $0.folio.isMovable }) else { return true }
+    for frame in frames where frame.kind != .zero { frame.folio.pins -= 1 }
+    var areAllMoved = true
+    for (page, frame) in zip(pages, frames) where frame.folio.isMovable {
+      if !moveToPin(space, page, frame) { areAllMoved = false }
+    }
+    if areAllMoved {
+      for frame in frames where frame.kind != .zero { frame.folio.pins += 1 }
+    } else {
+      note(.longPinRefused)
+    }
+    return areAllMoved
+  }
+
   /// May the walk without locks have the page (C.3)?
   private func walkTakes(_ space: Int, _ page: Int, _ how: Acquisition) -> Bool {
     guard let mapped = mapped(space, page), mapped.access != .none, let entry = mapped.entry,
-      entry.frame.kind != .zero
+      entry.frame.kind != .zero, !(how.isLong && entry.frame.folio.isMovable)
     else { return false }
     if how.writes { return entry.isWritable }
     guard how.pins, !entry.isWritable else { return true }

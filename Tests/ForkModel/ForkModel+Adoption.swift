@@ -9,7 +9,7 @@ extension ForkModel {
     let pages = window.adopted
     var process = Process(pages: Array(repeating: nil, count: window.pages), adopted: pages)
     for page in pages {
-      let frame = makePrivateFrame(words: Window.words(seed, page))
+      let frame = makePrivateFrame(words: Window.words(seed, page), movable: false)
       process.pages[page] = MappedPage(
         access: .readWrite, object: nil, objectPage: page, isAdopted: true,
         entry: frame.map { Entry(frame: $0, isWritable: true) })
@@ -25,6 +25,12 @@ extension ForkModel {
       return frame.kind != .zero && frame.folio.looksPinned
     }
     if isPinned {
+      // As after mprotect: what is exclusive may be stored to.
+      for page in processes[space]?.adopted ?? 0..<0 where mapped(space, page)?.isAdopted == true {
+        guard var entry = entry(space, page), entry.frame.isMarkedExclusive else { continue }
+        entry.isWritable = mapped(space, page)?.access == .readWrite
+        setEntry(space, page, entry)
+      }
       note(.giveBackRefused)
       return Outcome(refusal: .busy)
     }

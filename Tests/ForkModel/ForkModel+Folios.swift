@@ -20,6 +20,7 @@ extension ForkModel {
     guard order > 0, freeFrames >= 1 << order else { return false }
     let start = window.start(of: order, around: page)
     let folio = Folio(order: order, isLeafExclusive: isLeaf)
+    folio.isMovable = mapped.isMovable
     freeFrames -= folio.pageCount
     if isLeaf { folio.leaves = 1 } else { folio.maps = folio.pageCount }
     for index in 0..<folio.pageCount {
@@ -122,6 +123,8 @@ extension ForkModel {
         let own = Folio(order: 0)
         own.maps = frame.maps
         own.moves = folio.moves
+        own.isMovable = folio.isMovable
+        frame.isGivenUp = frame.isGivenUp && folio.isGivenUp
         frame.folio = own
         frame.index = 0
         alone.append(own)
@@ -197,6 +200,7 @@ extension ForkModel {
       return .tryAgain
     }
     let folio = Folio(order: 9, isLeafExclusive: true)
+    folio.isMovable = mapped.isMovable
     guard freeFrames >= folio.pageCount else { return .outOfMemory }
     freeFrames -= folio.pageCount
     clearEntries(space, pages)

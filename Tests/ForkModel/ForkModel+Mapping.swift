@@ -4,7 +4,7 @@
 
 extension ForkModel {
   mutating func map(
-    _ place: Place, _ access: Access, _ shared: Bool, _ folios: FolioWish
+    _ place: Place, _ access: Access, _ shared: Bool, _ folios: FolioWish, _ movable: Bool
   ) -> Outcome {
     if shared, folios != .base { return Outcome(refusal: .invalid) }
     if meetsAdopted(place.space, place.pages) { return Outcome(refusal: .exists) }
@@ -13,7 +13,7 @@ extension ForkModel {
     object?.users = place.pages.count
     for page in place.pages {
       processes[place.space]?.pages[page] = MappedPage(
-        access: access, object: object, objectPage: page, folios: folios)
+        access: access, object: object, objectPage: page, folios: folios, isMovable: movable)
     }
     return Outcome()
   }
@@ -89,6 +89,7 @@ extension ForkModel {
   }
 
   mutating func advise(_ place: Place, _ advice: ModelAdvice) -> Outcome {
+    if advice == .free { return giveUp(place) }
     let populates = advice == .populateRead || advice == .populateWrite
     var metHole = false
     for page in place.pages {
@@ -108,7 +109,8 @@ extension ForkModel {
   /// Does it change the entry, or what is known of the page? Only that splits.
   private func changes(_ mapped: MappedPage, _ advice: ModelAdvice) -> Bool {
     switch advice {
-    case .dontNeed, .free: true
+    case .dontNeed: true
+    case .free: false
     case .dontFork: !mapped.isLeftOutByFork
     case .doFork: mapped.isLeftOutByFork
     case .wipeOnFork: !mapped.isWipedByFork
@@ -146,12 +148,7 @@ extension ForkModel {
   ) -> Outcome.Refusal? {
     switch advice {
     case .dontNeed: clearEntry(space, page)
-    case .free:
-      if mapped.isShared { return .invalid }
-      guard let frame = mapped.entry?.frame, frame.kind == .anonymous, frame.folio.order == 0
-      else { return nil }
-      // What others show, too, is not this process's to give up.
-      if frame.maps == 1 { frame.isGivenUp = true }
+    case .free: break
     case .dontFork: processes[space]?.pages[page]?.isLeftOutByFork = true
     case .doFork: processes[space]?.pages[page]?.isLeftOutByFork = false
     case .wipeOnFork:
@@ -213,7 +210,9 @@ extension ForkModel {
       preconditionFailure("a private page has no shared frame")
     case .anonymous where !entry.isLeaf && frame.isMarkedExclusive && stays:
       // A device may be at it: the parent keeps it as it is.
-      guard let copy = makePrivateFrame(words: frame.words) else { return false }
+      guard let copy = makePrivateFrame(words: frame.words, movable: mapped.isMovable) else {
+        return false
+      }
       note(frame.folio.order > 0 ? .copiedOutOfPinnedFolio : .copiedByFork)
       setEntry(child, page, Entry(frame: copy, isWritable: mapped.access == .readWrite))
     case .anonymous:

@@ -102,6 +102,24 @@ extension ForkModel {
     return Outcome(pageCount: moved, value: Outcome.digest(counts))
   }
 
+  /// A page that a long pin wants gets a frame that need not be movable, with all of
+  /// its folio if there is a block for it. False when it must stay.
+  mutating func moveToPin(_ space: Int, _ page: Int, _ frame: Frame) -> Bool {
+    guard stays(space, frame, page) == nil, freeFrames > 0 else { return false }
+    let folio = frame.folio
+    if folio.order > 0, findings.folioOrder(space, page) > 0 {
+      folio.moves += 1
+      folio.isMovable = false
+      note(.folioMovedToPin)
+      return true
+    }
+    if folio.order > 0 { splitToMove(folio) }
+    frame.ownMoves += 1
+    frame.folio.isMovable = false
+    note(.movedToPin)
+    return true
+  }
+
   /// A folio for which there is no block. An earlier part of the range may have
   /// moved all of it before.
   private mutating func splitToMove(_ folio: Folio) {
@@ -142,19 +160,96 @@ extension ForkModel {
     }
   }
 
+  // MARK: - Going
+
+  /// MADV_FREE. What others show, too, is not this process's to give up; a folio is
+  /// given up as a whole, or split for the part that is named.
+  mutating func giveUp(_ place: Place) -> Outcome {
+    var metHole = false
+    var page = place.pages.lowerBound
+    while page < place.pages.upperBound {
+      guard let mapped = mapped(place.space, page) else {
+        metHole = true
+        page += 1
+        continue
+      }
+      if mapped.isShared { return Outcome(refusal: .invalid) }
+      let end = min(place.pages.upperBound, findings.area(place.space, page).upperBound)
+      page += giveUpFolio(place.space, page..<max(end, page + 1))
+    }
+    return Outcome(refusal: metHole ? .outOfMemory : nil)
+  }
+
+  /// Gives up the folio whose page is the first of `pages`, and says how many of
+  /// them were its; 0 when it had to be split.
+  private mutating func giveUpFolio(_ space: Int, _ pages: Range<Int>) -> Int {
+    guard let first = entry(space, pages.lowerBound)?.frame, first.kind == .anonymous else {
+      return 1
+    }
+    let folio = first.folio
+    // One page table knows 512 pages.
+    let end = min(pages.upperBound, window.leafStart(pages.lowerBound) + Window.leafPages)
+    let run = (pages.lowerBound..<end).prefix { page in
+      guard let frame = entry(space, page)?.frame else { return false }
+      return frame.folio === folio && frame.index == first.index + page - pages.lowerBound
+    }
+    if isShownTwice(folio, first) { return run.count }
+    guard run.count == folio.pageCount else {
+      if folio.gets + folio.pins > 0 { return run.count }
+      split(folio)
+      note(.folioSplit)
+      return 0
+    }
+    folio.isGivenUp = true
+    for page in run { entry(space, page)?.frame.isGivenUp = true }
+    return run.count
+  }
+
+  /// Does more than one entry show one of the folio's pages?
+  private func isShownTwice(_ folio: Folio, _ frame: Frame) -> Bool {
+    if folio.order == 0 { return frame.mappings > 1 }
+    return shown(folio).contains { $0.mappings > 1 }
+  }
+
+  /// The pages of a folio that are shown, those that are shown twice twice.
+  private func shown(_ folio: Folio) -> [Frame] {
+    processes.indices.flatMap { space in
+      (0..<window.pages).compactMap { page in
+        entry(space, page).flatMap { $0.frame.folio === folio ? $0.frame : nil }
+      }
+    }
+  }
+
   /// Takes back what MADV_FREE gave up, where nobody stored since or holds it.
   mutating func reclaim() -> Outcome {
     var taken = 0
     for space in processes.indices {
       for page in 0..<window.pages {
-        guard let frame = entry(space, page)?.frame, frame.isGivenUp, frame.references == 1,
-          mapped(space, page)?.isAdopted == false
-        else { continue }
-        clearEntry(space, page)
-        taken += 1
-        note(.reclaimed)
+        guard let frame = entry(space, page)?.frame, frame.isGivenUp else { continue }
+        let folio = frame.folio
+        if folio.order > 0 {
+          taken += reclaim(folio)
+        } else if frame.references == 1, mapped(space, page)?.isAdopted == false {
+          clearEntry(space, page)
+          taken += 1
+          note(.reclaimed)
+        }
       }
     }
     return Outcome(pageCount: taken)
+  }
+
+  /// A large folio goes whole.
+  private mutating func reclaim(_ folio: Folio) -> Int {
+    guard folio.isGivenUp, folio.gets + folio.pins == 0 else { return 0 }
+    let frames = shown(folio)
+    guard frames.allSatisfy({ $0.isGivenUp && $0.mappings == 1 }) else { return 0 }
+    for space in processes.indices {
+      for page in 0..<window.pages where entry(space, page)?.frame.folio === folio {
+        clearEntry(space, page)
+      }
+    }
+    note(.folioReclaimed)
+    return folio.pageCount
   }
 }

@@ -31,7 +31,9 @@ public enum Happening: CaseIterable, Sendable {
   /// Pages that got another frame, that a pin kept where they were, and that reclaim took.
   case migrated, pinStayed, reclaimed
   /// The same of large folios, and one that was split because there was no block for it.
-  case folioMigrated, pinKeptFolio, splitToMove
+  case folioMigrated, pinKeptFolio, splitToMove, folioReclaimed
+  /// A long pin had a page or a folio moved first, or could not have it.
+  case movedToPin, folioMovedToPin, longPinRefused
   /// Memory of the program's that came and went, or was pinned and stayed.
   case adopted, gaveBack, giveBackRefused
 
@@ -39,6 +41,7 @@ public enum Happening: CaseIterable, Sendable {
   public static let ofFolios: [Happening] = [
     .folioCame, .copiedOutOfFolio, .copiedOutOfPinnedFolio, .folioSplit, .splitRefused,
     .moved, .movedPinned, .grown, .migrated, .pinStayed, .reclaimed, .folioMigrated, .pinKeptFolio,
+    .folioReclaimed, .movedToPin, .folioMovedToPin, .longPinRefused,
     .adopted, .gaveBack,
   ]
   /// Those that take leaves.
@@ -88,7 +91,7 @@ public struct ForkModel {
     case .giveBack(let space): !(processes[space]?.adopted.isEmpty ?? true)
     case .fork(let space, let child): processes[space] != nil && processes[child] == nil
     case .exit(let space), .splitFolio(let space, _): processes[space] != nil
-    case .map(let place, _, _, _), .unmap(let place), .protect(let place, _),
+    case .map(let place, _, _, _, _), .unmap(let place), .protect(let place, _),
       .advise(let place, _), .wish(let place, _), .collapse(let place), .copyIn(let place, _),
       .copyOut(let place):
       processes[place.space] != nil
@@ -126,8 +129,8 @@ public struct ForkModel {
     case .adopt(let space, let seed): adopt(space, seed)
     case .giveBack(let space): return giveBack(space)
     case .exit(let space): return exit(space)
-    case .map(let place, let access, let shared, let folios):
-      return map(place, access, shared, folios)
+    case .map(let place, let access, let shared, let folios, let movable):
+      return map(place, access, shared, folios, movable)
     case .unmap(let place): unmap(place)
     case .protect(let place, let access): return protect(place, access)
     case .advise(let place, let advice): return advise(place, advice)
@@ -170,7 +173,7 @@ public struct ForkModel {
     case .resize(let place, let count):
       around(place.pages.lowerBound..<(place.pages.lowerBound + max(count, place.pages.count)))
     // A folio may come or go around what a step names.
-    case .map(let place, _, _, _), .unmap(let place), .protect(let place, _),
+    case .map(let place, _, _, _, _), .unmap(let place), .protect(let place, _),
       .advise(let place, _), .wish(let place, _), .collapse(let place), .migrate(let place),
       .copyIn(let place, _), .copyOut(let place), .acquire(_, let place, _):
       around(place.pages)
@@ -211,15 +214,19 @@ public struct ForkModel {
 
   // MARK: - Frames
 
-  mutating func makeFrame(_ kind: Frame.Kind, words: [UInt64]? = nil) -> Frame? {
+  mutating func makeFrame(
+    _ kind: Frame.Kind, words: [UInt64]? = nil, movable: Bool
+  ) -> Frame? {
     guard freeFrames > 0 else { return nil }
     freeFrames -= 1
-    return Frame(kind, words: words)
+    let frame = Frame(kind, words: words)
+    frame.folio.isMovable = movable
+    return frame
   }
 
   /// A fresh page of a process's own, mapped once.
-  mutating func makePrivateFrame(words: [UInt64]? = nil) -> Frame? {
-    let frame = makeFrame(.anonymous, words: words)
+  mutating func makePrivateFrame(words: [UInt64]? = nil, movable: Bool) -> Frame? {
+    let frame = makeFrame(.anonymous, words: words, movable: movable)
     frame?.maps = 1
     frame?.folio.maps = 1
     return frame

@@ -17,6 +17,11 @@ public final class Folio {
   var isLeafExclusive: Bool
   /// The object of a shared mapping holds it, or, the zero page, the machine.
   var isKept = false
+  /// MADV_FREE gave all of it up, and no slow acquisition for writing has marked it
+  /// since. Means something of large folios.
+  var isGivenUp = false
+  /// Long pins do not leave it where it is.
+  public internal(set) var isMovable = false
   /// How often it got other memory: all of its pages did.
   var moves = 0
 
@@ -106,6 +111,8 @@ public struct MappedPage {
   public internal(set) var folios = FolioWish.base
   public internal(set) var isLeftOutByFork = false
   public internal(set) var isWipedByFork = false
+  /// What comes here is of frames that must stay movable.
+  public internal(set) var isMovable = false
   /// The program's own memory.
   public internal(set) var isAdopted = false
   public internal(set) var entry: Entry?
@@ -115,7 +122,8 @@ public struct MappedPage {
   /// Could one area hold this page and `next`, the one behind it?
   func isAlike(_ next: MappedPage) -> Bool {
     access == next.access && object === next.object && folios == next.folios
-      && isAdopted == next.isAdopted && isLeftOutByFork == next.isLeftOutByFork
+      && isAdopted == next.isAdopted && isMovable == next.isMovable
+      && isLeftOutByFork == next.isLeftOutByFork
       && isWipedByFork == next.isWipedByFork
       && (object == nil || objectPage + 1 == next.objectPage)
   }

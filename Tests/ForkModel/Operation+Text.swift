@@ -24,9 +24,9 @@ extension Operation: CustomStringConvertible {
     case .giveBack(let space): "give back \(space)"
     case .fork(let space, let child): "fork \(space) to \(child)"
     case .exit(let space): "exit \(space)"
-    case .map(let place, let access, let shared, let folios):
+    case .map(let place, let access, let shared, let folios, let movable):
       "map \(place) \(access) \(shared ? "shared" : "private")"
-        + (folios == .base ? "" : ", \(folios)")
+        + (folios == .base ? "" : ", \(folios)") + (movable ? ", movable" : "")
     case .unmap(let place): "unmap \(place)"
     case .protect(let place, let access): "protect \(place) \(access)"
     case .advise(let place, let advice): "advise \(place) \(advice)"

@@ -65,7 +65,8 @@ public enum Operation: Hashable, Sendable {
   case giveBack(space: Int)
   case fork(space: Int, child: Int)
   case exit(space: Int)
-  case map(Place, Access, shared: Bool, FolioWish)
+  /// `movable`: of frames that must stay so, which long pins do not leave there.
+  case map(Place, Access, shared: Bool, FolioWish, movable: Bool)
   case unmap(Place)
   case protect(Place, Access)
   case advise(Place, ModelAdvice)

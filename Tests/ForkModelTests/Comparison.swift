@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 import AddressSpaces
+import CShims
 import ForkModel
 import PageFrames
 import TestSupport
@@ -126,6 +127,9 @@ struct Comparison {
       "\(place): \(page.mapCount) mappings, not \(frame.mappings)")
     let folio = frame.folio
     try require(
+      (page.folioHead.flags & CSHIMS_PAGE_MOVABLE != 0) == folio.isMovable,
+      "\(place): \(folio.isMovable ? "not " : "")movable")
+    try require(
       page.folioOrder == folio.order, "\(place): order \(page.folioOrder), not \(folio.order)")
     if folio.order > 0 {
       try require(
@@ -201,7 +205,8 @@ struct Comparison {
               && area.flags.contains(.dontFork) == known.isLeftOutByFork
               && area.flags.contains(.wipeOnFork) == known.isWipedByFork
               && area.flags.contains(.hugePage) == (known.folios == .leaf)
-              && area.flags.contains(.adopted) == known.isAdopted,
+              && area.flags.contains(.adopted) == known.isAdopted
+              && area.flags.contains(.movable) == known.isMovable,
             "process \(space), page \(page): \(area), not \(known)")
         }
       }

@@ -62,11 +62,11 @@ final class World {
     case .adopt(let space, let seed): try adopt(space, seed)
     case .giveBack(let space): return try giveBack(space)
     case .exit(let space): return exit(space)
-    case .map(let place, let access, let shared, let folios):
+    case .map(let place, let access, let shared, let folios, let movable):
       return try onProcess(place) { space, start, length throws(MemoryError) in
         _ = try space.map(
           length: length, protection: access.protection, sharing: shared ? .shared : .private,
-          folios: folios.size, at: .fixed(start))
+          folios: folios.size, of: movable ? .movable : .ordinary, at: .fixed(start))
       }
     case .unmap(let place):
       return try onProcess(place) { space, start, length throws(MemoryError) in
