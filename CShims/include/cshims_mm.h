@@ -82,6 +82,11 @@ static inline void cshims_mm_unlink(cshims_member *member, cshims_mm *mm) {
   else atomic_store(&before->next, cshims_mm_next(mm));
 }
 
+/// The page that the value of an entry names; `pages` is its machine's array.
+static inline cshims_page *cshims_pte_page(cshims_page *pages, uint64_t value) {
+  return &pages[(value & CSHIMS_PTE_FRAME_MASK) >> CSHIMS_PAGE_SHIFT];
+}
+
 static inline uint32_t cshims_mm_flags(const cshims_mm *mm) {
   return atomic_load_explicit(&mm->flags, memory_order_acquire);
 }

@@ -29,14 +29,17 @@ public import PageFrames
 @usableFromInline @frozen @safe
 struct FastWalk {
   @usableFromInline let mm: UnsafeMutablePointer<cshims_mm>
-  @usableFromInline let machine: UnsafeMutablePointer<cshims_machine>
   @usableFromInline let flags: GUPFlags
 
   @inlinable @inline(__always)
   init(_ mm: UnsafeMutablePointer<cshims_mm>, flags: GUPFlags) {
     unsafe self.mm = mm
-    unsafe self.machine = mm.pointee.machine
     self.flags = flags
+  }
+
+  @inline(__always)
+  var machine: UnsafeMutablePointer<cshims_machine> {
+    unsafe mm.pointee.machine.unsafelyUnwrapped
   }
 
   @inline(__always)
@@ -55,16 +58,36 @@ struct FastWalk {
   @inline(__always)
   var refused: UInt64 { CSHIMS_PTE_PROTNONE | CSHIMS_PTE_SPECIAL }
 
-  /// Takes pages from `start` on, up to the first that needs the slow path.
-  /// Returns how many it took; 0 where a fork ran meanwhile (C.3).
+  /// Takes pages from `start`, a page's address, on, up to the first that needs the
+  /// slow path. Returns how many it took; 0 where a fork ran meanwhile (C.3).
+  ///
+  /// - Parameter ifPlain: nobody has looked at the arguments but the flags: -1, with
+  ///   nothing done, where they, the machine or the address space ask for more than
+  ///   this walk. Counts what it took if that is all.
   @usableFromInline @inline(never)
-  func take(from start: UInt64, count: Int, into list: UnsafeMutablePointer<Page?>) -> Int {
+  func take(
+    from start: UInt64, count: Int, into list: UnsafeMutablePointer<Page?>, ifPlain: Bool = false
+  ) -> Int {
+    var shard: UnsafeMutablePointer<cshims_shard>?
+    if ifPlain {
+      // The second compare is false for a count of 0 or less, too.
+      guard start < CSHIMS_TASK_SIZE,
+        UInt64(bitPattern: Int64(count)) &- 1 < (CSHIMS_TASK_SIZE &- start) >> 12,
+        unsafe cshims_mm_is_own(mm), unsafe cshims_attention(machine) == 0,
+        unsafe !pins || cshims_mm_flags(mm) & CSHIMS_MM_HAS_PINNED != 0,
+        let own = unsafe cshims_own_shard(machine)
+      else { return -1 }
+      unsafe shard = own
+    }
     let sequence = unsafe cshims_mm_write_protect_seq(mm)
     if pins, sequence & 1 != 0 { return 0 }
     let taken = unsafe walk(from: start, count: count, into: list)
     if pins, unsafe cshims_mm_write_protect_seq(mm) != sequence {
       unsafe FastWalk.rollBack(list, taken)
       return 0
+    }
+    if taken == count, let shard = unsafe shard {
+      unsafe cshims_count_own(shard, hold.acquired, UInt64(taken))
     }
     return taken
   }
@@ -148,7 +171,7 @@ private func grabRun(
     }
     let value = unsafe cshims_pte_load(entries + i)
     if value & mask != needed { break }
-    let page = unsafe pages + Int(truncatingIfNeeded: (value & CSHIMS_PTE_FRAME_MASK) >> 12)
+    let page = unsafe cshims_pte_page(pages, value).unsafelyUnwrapped
     let old = unsafe cshims_page_ref_fetch_add(page, bias)
     if !cshims_page_grabbed(old, bias) {
       unsafe Page(page).finishUndo(bias)

@@ -69,7 +69,7 @@ extension FastWalk {
   }
 
   private func page(of value: UInt64) -> UnsafeMutablePointer<cshims_page> {
-    unsafe machine.pointee.pages + Int((value & CSHIMS_PTE_FRAME_MASK) >> 12)
+    unsafe cshims_pte_page(machine.pointee.pages, value).unsafelyUnwrapped
   }
 
   /// Rows 8, 10 and 11 of C.3 for a page that we hold: may it stay taken?

@@ -99,8 +99,7 @@ extension MM {
       | (pins || flags.contains(.write) ? CSHIMS_PTE_WRITE : 0)
     let refused = CSHIMS_PTE_PROTNONE | CSHIMS_PTE_SPECIAL | CSHIMS_PTE_FOLIO
     if value & (needed | refused) != needed { return .notPlain }
-    let page = unsafe Page(
-      machine.pointee.pages + Int(truncatingIfNeeded: (value & CSHIMS_PTE_FRAME_MASK) >> 12))
+    let page = unsafe Page(cshims_pte_page(machine.pointee.pages, value).unsafelyUnwrapped)
     let old = unsafe cshims_page_ref_fetch_add(page.descriptor, hold.bias)
     guard cshims_page_grabbed(old, hold.bias), unsafe cshims_pte_load(entry) == value,
       unsafe !pins || cshims_mm_write_protect_seq(hot) == sequence
@@ -120,20 +119,10 @@ extension MM {
     _ hold: PageHold, from start: UInt64, count: Int, flags: GUPFlags,
     into list: UnsafeMutablePointer<Page?>
   ) -> Int? {
-    let pins = hold == .pin
-    let machine = unsafe hot.pointee.machine.unsafelyUnwrapped
-    let first = start & ~0xfff
-    // The second compare is false for a count of 0 or less, too.
-    guard flags.isSubset(of: .forPlainPages), first < CSHIMS_TASK_SIZE,
-      UInt64(bitPattern: Int64(count)) &- 1 < (CSHIMS_TASK_SIZE &- first) >> 12, isOwn,
-      unsafe cshims_attention(machine) == 0,
-      unsafe !pins || cshims_mm_flags(hot) & CSHIMS_MM_HAS_PINNED != 0,
-      let shard = unsafe cshims_own_shard(machine)
-    else { return nil }
-    let walk = unsafe FastWalk(hot, flags: flags.union(pins ? .pin : .get))
-    let taken = unsafe walk.take(from: first, count: count, into: list)
-    if taken == count { unsafe cshims_count_own(shard, hold.acquired, UInt64(taken)) }
-    return taken
+    guard flags.isSubset(of: .forPlainPages) else { return nil }
+    let walk = unsafe FastWalk(hot, flags: flags.union(hold == .pin ? .pin : .get))
+    let taken = unsafe walk.take(from: start & ~0xfff, count: count, into: list, ifPlain: true)
+    return taken >= 0 ? taken : nil
   }
 }
 

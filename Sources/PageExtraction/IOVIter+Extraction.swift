@@ -52,11 +52,11 @@ extension IOVIter {
   package mutating func extractToNewList(
     maxSize: ByteCount, maxPages: PageCount, options: ExtractionOptions
   ) throws(MemoryError) -> (ExtractionResult, UnsafeMutablePointer<Page?>?) {
-    guard let plan = userPlan(maxSize, maxPages, options) else {
+    guard let plan = bufferPlan(maxSize, maxPages, options) else {
       return try unsafe extractCarefully(maxSize, maxPages, options)
     }
     let list = try PageBuffer(unfilled: plan.slotCount, machine: memory.machine)
-    let result = try unsafe take(plan, into: list.baseAddress)
+    let result = try unsafe takeBuffer(plan, into: list.baseAddress)
     return unsafe (result, list.relinquish())
   }
 
@@ -97,21 +97,39 @@ extension IOVIter {
 
   // MARK: - The parts
 
-  /// One buffer of the user's, the common case, goes its own way: what others need
-  /// besides would be kept over the walk for nothing.
   @inline(__always)
   private mutating func extract(
     into base: UnsafeMutablePointer<Page?>?, _ slots: Int, _ maxSize: ByteCount,
     _ maxPages: PageCount?, _ options: ExtractionOptions
   ) throws(MemoryError) -> ExtractionResult {
     let maxPages = maxPages ?? PageCount(slots)
-    let wanted = wanted(maxSize)
-    guard case .ubuf(let buffer) = backing, wanted > 0, maxPages.rawValue > 0,
-      maxPages.rawValue <= slots, options.isEmpty, let base = unsafe base
+    guard maxPages.rawValue <= slots, let base = unsafe base,
+      let plan = bufferPlan(maxSize, maxPages, options)
     else { return try unsafe extractCarefully(into: base, slots, maxSize, maxPages, options) }
-    let plan = ExtractionPlan(buffer.stretch(at: cursor), wanted, maxPages.rawValue, flags)
-    let taken = unsafe userSpace.unsafelyUnwrapped.takePlainly(retention, plan, into: base)
-    guard taken.count == plan.slotCount else { return try unsafe finish(plan, base, taken) }
+    return try unsafe takeBuffer(plan, into: base)
+  }
+
+  // One buffer of the user's, the common case, goes a way of its own: what segments
+  // need besides would be kept over the walk for nothing.
+
+  /// As `userPlan`, for one buffer and no options.
+  @inline(__always)
+  private func bufferPlan(
+    _ maxSize: ByteCount, _ maxPages: PageCount, _ options: ExtractionOptions
+  ) -> ExtractionPlan? {
+    let wanted = wanted(maxSize)
+    guard case .ubuf(let buffer) = backing, wanted > 0, maxPages.rawValue > 0, options.isEmpty
+    else { return nil }
+    return ExtractionPlan(buffer.stretch(at: cursor), wanted, maxPages.rawValue, flags)
+  }
+
+  /// As `take`, for the plan of one buffer.
+  @inline(__always)
+  private mutating func takeBuffer(
+    _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
+  ) throws(MemoryError) -> ExtractionResult {
+    let taken = unsafe userSpace.unsafelyUnwrapped.takePlainly(retention, plan, into: list)
+    guard taken.count == plan.slotCount else { return try unsafe finish(plan, list, taken) }
     cursor.stepInBuffer(plan.length)
     return result(plan)
   }
@@ -184,21 +202,25 @@ extension IOVIter {
   // These take the iterator in place: a copy of it would cost the way above more
   // than all its arithmetic.
 
-  /// Extracts what is not user memory, or says what is wrong.
+  /// Extracts what is not one buffer, or says what is wrong.
   @inline(never)
   private mutating func extractCarefully(
     _ maxSize: ByteCount, _ maxPages: PageCount, _ options: ExtractionOptions
   ) throws(MemoryError) -> (ExtractionResult, UnsafeMutablePointer<Page?>?) {
-    guard let plan = kernelPlan(maxSize, maxPages, options) else {
+    let user = userPlan(maxSize, maxPages, options)
+    guard let plan = user ?? kernelPlan(maxSize, maxPages, options) else {
       return try (refuseOrFinish(maxSize, maxPages, options), nil)
     }
     let list = try PageBuffer(unfilled: plan.slotCount, machine: memory.machine)
-    let result = try unsafe listPages(plan, into: list.baseAddress)
+    let result =
+      user != nil
+      ? try unsafe take(plan, into: list.baseAddress)
+      : try unsafe listPages(plan, into: list.baseAddress)
     guard result.pageCount > 0 else { return (result, nil) }
     return unsafe (result, list.relinquish())
   }
 
-  /// The same into a list of the caller's, and user memory that is not one buffer.
+  /// The same into a list of the caller's.
   @inline(never)
   private mutating func extractCarefully(
     into base: UnsafeMutablePointer<Page?>?, _ slots: Int, _ maxSize: ByteCount,

@@ -22,14 +22,21 @@ struct UserSpace: @unchecked Sendable {
     _ retention: Retention, _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
   ) -> PlainPart {
     if plan.slotCount == 1 {
-      let one = unsafe mm.takePlainPage(
-        retention.hold, at: plan.start, flags: plan.flags, into: list)
-      if case .taken = one { return PlainPart(count: 1, spoiled: nil) }
-      return PlainPart(count: nil, spoiled: one.spoiled)
+      return unsafe takeOne(retention.hold, plan.start, plan.flags, into: list)
     }
     let count = unsafe mm.takePlainPages(
       retention.hold, from: plan.start, count: plan.slotCount, flags: plan.flags, into: list)
     return PlainPart(count: count, spoiled: nil)
+  }
+
+  /// Apart, for what it keeps in registers.
+  @inline(never)
+  private func takeOne(
+    _ hold: PageHold, _ start: UInt64, _ flags: GUPFlags, into list: UnsafeMutablePointer<Page?>
+  ) -> PlainPart {
+    let one = unsafe mm.takePlainPage(hold, at: start, flags: flags, into: list)
+    if case .taken = one { return PlainPart(count: 1, spoiled: nil) }
+    return PlainPart(count: nil, spoiled: one.spoiled)
   }
 }
 
