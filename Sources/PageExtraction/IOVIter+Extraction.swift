@@ -123,13 +123,19 @@ extension IOVIter {
     return ExtractionPlan(buffer.stretch(at: cursor), wanted, maxPages.rawValue, flags)
   }
 
-  /// As `take`, for the plan of one buffer.
+  /// Takes the pages of the plan of one buffer and advances by what they hold.
   @inline(__always)
   private mutating func takeBuffer(
     _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
   ) throws(MemoryError) -> ExtractionResult {
-    let taken = unsafe userSpace.unsafelyUnwrapped.takePlainly(retention, plan, into: list)
-    guard taken.count == plan.slotCount else { return try unsafe finish(plan, list, taken) }
+    let space = unsafe userSpace.unsafelyUnwrapped
+    if plan.slotCount == 1 {
+      let one = unsafe space.takeOne(retention, plan, into: list)
+      guard case .taken = one else { return try unsafe finish(plan, list, one.spoiled, nil) }
+    } else {
+      let taken = unsafe space.takePages(retention, plan, into: list)
+      guard taken == plan.slotCount else { return try unsafe finish(plan, list, nil, taken) }
+    }
     cursor.stepInBuffer(plan.length)
     return result(plan)
   }
@@ -171,8 +177,8 @@ extension IOVIter {
   private mutating func take(
     _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
   ) throws(MemoryError) -> ExtractionResult {
-    let taken = unsafe userSpace.unsafelyUnwrapped.takePlainly(retention, plan, into: list)
-    guard taken.count == plan.slotCount else { return try unsafe finish(plan, list, taken) }
+    let taken = unsafe userSpace.unsafelyUnwrapped.takePages(retention, plan, into: list)
+    guard taken == plan.slotCount else { return try unsafe finish(plan, list, nil, taken) }
     step(plan.length)
     return result(plan)
   }
@@ -180,11 +186,10 @@ extension IOVIter {
   /// Goes on behind what was plain of a plan.
   @inline(never)
   private mutating func finish(
-    _ plan: ExtractionPlan, _ list: UnsafeMutablePointer<Page?>, _ plain: PlainPart
+    _ plan: ExtractionPlan, _ list: UnsafeMutablePointer<Page?>, _ spoiled: Page?, _ plain: Int?
   ) throws(MemoryError) -> ExtractionResult {
     let taken = try unsafe space.unsafelyUnwrapped.finishTake(
-      retention.hold, UserAddress(plan.start), plan.slotCount, plan.flags, list, plain.spoiled,
-      plain.count)
+      retention.hold, UserAddress(plan.start), plan.slotCount, plan.flags, list, spoiled, plain)
     guard taken.pageCount < plan.slotCount else {
       step(plan.length)
       return result(plan)

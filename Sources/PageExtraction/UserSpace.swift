@@ -16,35 +16,23 @@ struct UserSpace: @unchecked Sendable {
   init(_ space: AddressSpace) { mm = space.mm }
 
   /// Takes the pages of a plan as the call does that a retention asks for,
-  /// pin_user_pages_fast or get_user_pages_fast, as far as that is plain.
+  /// pin_user_pages_fast or get_user_pages_fast, as far as they are plain;
+  /// `finishTake` takes the rest. Returns how many, or nil as `takePlainPages`.
   @inline(__always)
-  func takePlainly(
+  func takePages(
     _ retention: Retention, _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
-  ) -> PlainPart {
-    if plan.slotCount == 1 {
-      return unsafe takeOne(retention.hold, plan.start, plan.flags, into: list)
-    }
-    let count = unsafe mm.takePlainPages(
+  ) -> Int? {
+    unsafe mm.takePlainPages(
       retention.hold, from: plan.start, count: plan.slotCount, flags: plan.flags, into: list)
-    return PlainPart(count: count, spoiled: nil)
   }
 
-  /// Apart, for what it keeps in registers.
+  /// The same for a plan of one page. Apart, for what it keeps in registers.
   @inline(never)
-  private func takeOne(
-    _ hold: PageHold, _ start: UInt64, _ flags: GUPFlags, into list: UnsafeMutablePointer<Page?>
-  ) -> PlainPart {
-    let one = unsafe mm.takePlainPage(hold, at: start, flags: flags, into: list)
-    if case .taken = one { return PlainPart(count: 1, spoiled: nil) }
-    return PlainPart(count: nil, spoiled: one.spoiled)
+  func takeOne(
+    _ retention: Retention, _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
+  ) -> PlainTake {
+    unsafe mm.takePlainPage(retention.hold, at: plan.start, flags: plan.flags, into: list)
   }
-}
-
-/// What was plain of the pages of a plan; `finishTake` takes the rest.
-struct PlainPart {
-  /// Nil: nothing was tried but one page.
-  let count: Int?
-  let spoiled: Page?
 }
 
 extension Retention {
