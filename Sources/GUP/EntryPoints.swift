@@ -112,7 +112,9 @@ extension AddressSpace {
         let one = unsafe mm.takePlainPage(hold, at: start.rawValue, flags: flags, into: list)
         if case .taken = one { return GUPResult(pageCount: 1) }
         spoiled = one.spoiled
-      } else {
+      }
+      // Also one page behind a leaf or a read-only entry.
+      if spoiled == nil {
         taken = unsafe mm.takePlainPages(
           hold, from: start.rawValue, count: count, flags: flags, into: list)
         if taken == count { return GUPResult(pageCount: count) }
@@ -121,8 +123,8 @@ extension AddressSpace {
     return try unsafe finishTake(hold, start, count, flags, pages, spoiled, taken)
   }
 
-  /// A fast call after its plain pages were taken: by one page, which may have been
-  /// counted in vain, or by `takePlainPages`, with what it returned.
+  /// A fast call after plain pages were tried: one page that was counted in vain, or
+  /// else what `takePlainPages` returned.
   @inline(never)
   package func finishTake(
     _ hold: PageHold, _ start: UserAddress, _ count: Int, _ flags: GUPFlags,

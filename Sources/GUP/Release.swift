@@ -215,7 +215,11 @@ private func drop(
   if count == 1, !dirty, let page = unsafe list[0] {
     switch page.dropPlainly(hold, membership: unsafe cshims_membership_of(page.descriptor)) {
     case .dropped: return nil
-    case .notPlain: break
+    case .notPlain:
+      // With the ledger the answer says what it says.
+      if Ledger.isOn { break }
+      dropOne(page, hold)
+      return nil
     case .unfinished(let old):
       page.finishPlainDrop(hold, old: old)
       return nil

@@ -26,12 +26,16 @@ struct UserSpace: @unchecked Sendable {
       retention.hold, from: plan.start, count: plan.slotCount, flags: plan.flags, into: list)
   }
 
-  /// The same for a plan of one page. Apart, for what it keeps in registers.
+  /// The same for a plan of one page: taken, or what must be given back. Apart, for
+  /// what it keeps in registers.
   @inline(never)
   func takeOne(
     _ retention: Retention, _ plan: ExtractionPlan, into list: UnsafeMutablePointer<Page?>
   ) -> PlainTake {
-    unsafe mm.takePlainPage(retention.hold, at: plan.start, flags: plan.flags, into: list)
+    let one = unsafe mm.takePlainPage(
+      retention.hold, at: plan.start, flags: plan.flags, into: list)
+    if case .notPlain = one, unsafe takePages(retention, plan, into: list) == 1 { return .taken }
+    return one
   }
 }
 
