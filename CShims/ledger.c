@@ -40,10 +40,6 @@ static const char *const hold_names[CSHIMS_HOLDS] = {"reference", "pin"};
 
 static void lock_ledger(void) { pthread_mutex_lock(&ledger_lock); }
 static void unlock_ledger(void) { pthread_mutex_unlock(&ledger_lock); }
-__attribute__((constructor)) static void prepare(void) {
-  pthread_atfork(lock_ledger, unlock_ledger, unlock_ledger);
-}
-
 static size_t place_of(const void *page) { return (uintptr_t)page / CSHIMS_MACHINE_ALIGNMENT; }
 
 /// The first page of the folio of page `i` of a list, or of those from `first`
@@ -53,6 +49,8 @@ static const cshims_page *head_of(cshims_page *const *list, const cshims_page *f
   const cshims_page *page = list ? list[i] : first + i;
   if (!page || atomic_load_explicit(&listed[place_of(page)], memory_order_relaxed) == 0)
     return NULL;
+  // A process without a part in the machine holds nothing of it.
+  if (cshims_membership_of(page) == CSHIMS_MACHINE_FOREIGN) return NULL;
   uint32_t flags = cshims_page_flags(page);
   if (hold == CSHIMS_HOLD_PIN && (flags & CSHIMS_PAGE_ZERO)) return NULL;
   uint64_t frames = 1ull << ((flags & CSHIMS_PAGE_ORDER_MASK) >> CSHIMS_PAGE_ORDER_SHIFT);
@@ -123,6 +121,21 @@ static void give_up(void) {
   if (write(STDERR_FILENO, sorry, sizeof sorry - 1) < 0) return;
   for (size_t i = 0; i < CSHIMS_MACHINE_PLACES; i++) atomic_store(&listed[i], 0);
   atomic_store(&cshims_ledgers, 0);
+}
+
+/// In a child: what is noted are its parent's holds. It gets a table of its own,
+/// and its own report if it exits with holds.
+static void start_anew(void) {
+  if (capacity != 0) munmap(notes, capacity * sizeof(note));
+  notes = NULL;
+  capacity = used = 0;
+  held[CSHIMS_HOLD_REFERENCE] = held[CSHIMS_HOLD_PIN] = 0;
+  if (atomic_load(&cshims_ledgers) != 0 && !make_room()) give_up();
+  if (reporter != 0) reporter = getpid();
+  unlock_ledger();
+}
+__attribute__((constructor)) static void prepare(void) {
+  pthread_atfork(lock_ledger, unlock_ledger, start_anew);
 }
 
 static bool add(const cshims_page *head, uint32_t hold, uint64_t count, const void *space) {

@@ -187,4 +187,44 @@ struct ConsumerTests {
     #expect(report.contains("5 pins and 0 references taken in"))
     #expect(report.contains("(take_and_forget+0x"))
   }
+
+  @Test("a child is told of its own holds, not of its parent's")
+  func ledgerOfChild() throws {
+    defer { end() }
+    guard tool("gcc") else { return }
+    try """
+    #include <errno.h>
+    #include <gup.h>
+    #include <stdlib.h>
+    #include <sys/wait.h>
+    #include <unistd.h>
+    int main(int argc, char **argv) {
+      struct gup_machine_options options = {.joinable = true};
+      gup_machine *machine;
+      gup_mm *mm, *own;
+      gup_page *pages[5];
+      uint64_t at;
+      int status;
+      if (gup_machine_create(&options, &machine) || gup_mm_create(machine, &mm) ||
+          gup_mm_map(mm, 0, 5 * 4096, 3, 0, &at) ||
+          gup_pin_user_pages_fast(mm, at, 5, GUP_FOLL_WRITE, pages) != 5) return 1;
+      if (fork() == 0) {
+        if (argc == 1) exit(0);
+        if (gup_mm_join(mm, &own) ||
+            gup_pin_user_pages_fast(own, at, 2, GUP_FOLL_WRITE, pages) != 2) exit(2);
+        if (gup_unpin_user_page(pages[0]) || gup_put_page(pages[1]) != -EINVAL) exit(3);
+        exit(0);
+      }
+      if (wait(&status) < 0 || status) return 4;
+      return gup_unpin_user_pages(pages, 5) ? 5 : 0;
+    }
+    """.write(to: folder.appendingPathComponent("child.c"), atomically: true, encoding: .utf8)
+    try passes("gcc -g child.c $(pkg-config --cflags --libs gup-static) -o child")
+    let (stranger, silent) = try shell("GUP_LEDGER=1 ./child")
+    #expect(stranger == 0 && silent == "")
+    let (status, report) = try shell("GUP_LEDGER=1 ./child join")
+    #expect(status == 0)
+    #expect(report.contains("gup: ledger: put_page of frame"))
+    #expect(report.contains("gup: ledger: 1 pin and 0 references not released"))
+  }
 }
