@@ -109,6 +109,7 @@ extension MM {
     var isAdopted = false
     shown.forEachRun { isAdopted = isAdopted || $0.mm.meetsAdopted($0.address, $0.end) }
     if isAdopted { return .unmovable }
+    if goal == .home, shown.isAtHome { return .nothingToDo }
     var target: Page?
     if goal != .nowhere {
       let first = address &- (page.frame - head.frame) << 12
@@ -256,6 +257,17 @@ extension FolioMappings {
       }
       run.mm.followTable(run.address, run.end)
     }
+  }
+
+  /// Does the folio stand at home in one of the address spaces that show it?
+  var isAtHome: Bool {
+    var isAtHome = false
+    forEachRun { run in
+      let area = unsafe run.mm.area(containing: run.address)
+      let frame = unsafe MM.frame(of: cshims_pte_load(run.entries))
+      if unsafe area?.pointee.home(of: run.address) == frame { isAtHome = true }
+    }
+    return isAtHome
   }
 
   /// Makes the entries what they were, showing the folio from `head` on.

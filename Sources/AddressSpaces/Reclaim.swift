@@ -70,7 +70,7 @@ extension PhysicalMemory {
   /// Moves private pages, large folios whole, that stand elsewhere back to their
   /// areas' homes where those are free, so that neighbours are neighbours again:
   /// the host then needs fewer mappings (compaction). What is held stays, and so do
-  /// pages in each other's homes.
+  /// pages in each other's homes, and what is at home with a relative.
   ///
   /// - Throws: ESRCH in another process.
   /// - Complexity: O(pages mapped), two host calls a page moved. Thread-safe.

@@ -207,6 +207,27 @@ struct MovementTests {
   }
 
   @Test(
+    "compaction leaves what fork shares at home with one of the family",
+    arguments: [FolioSize.base, .order(3), .huge])
+  func compactFamily(size: FolioSize) throws {
+    try withAddressSpace(tier: .none) { space in
+      let pages = size.pageCount.rawValue
+      let start = try space.map(length: .pages(pages), folios: size)
+      try space.write([1], to: start)
+      let home = space.page(at: start)
+      let child = try space.fork()
+      #expect(try space.memory.compact() == PageMovement())
+      #expect(space.page(at: start) == home && child.page(at: start) == home)
+      // Away from home it comes back, to whoever is looked at first.
+      #expect(try child.migrate(start, length: .pages(pages)).moved == pages)
+      #expect(try space.memory.compact().moved == pages)
+      #expect(try space.memory.compact() == PageMovement())
+      #expect(try space.read(1, at: start) == [1] && child.read(1, at: start) == [1])
+      child.exit()
+    }
+  }
+
+  @Test(
     "MADV_FREE: reclaim takes what was not stored to since, and nothing that is held",
     arguments: TrapTier.testable)
   func lazyFree(tier: TrapTier) throws {

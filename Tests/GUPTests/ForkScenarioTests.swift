@@ -161,7 +161,9 @@ struct ForkScenarioTests {
     }
   }
 
-  @Test("S12: dontFork leaves the page to the parent", arguments: ForkCase.onEveryBacking)
+  @Test(
+    "S12, D.2.4: dontFork leaves the page to the parent; a pin of it, the rest of its folio, too",
+    arguments: ForkCase.onEveryBacking)
   func s12(_ c: ForkCase) throws {
     try Scene.run(c) { scene in
       let page = try scene.acquire(scene.parent, flags: .write)
@@ -174,6 +176,14 @@ struct ForkScenarioTests {
       #expect(throws: MemoryError(.badAddress, .notMapped, scene.address)) {
         try child.read(1, at: scene.address)
       }
+      guard c.backing != .base else { return }
+      // The advice has cut the mapping and not the folio: what is pinned there is
+      // pinned for the pages that the child gets, as well.
+      let rest = scene.address + .pages(1)
+      #expect((child.page(at: rest) == scene.parent.page(at: rest)) == !c.isPin)
+      #expect(scene.parent.page(at: rest)?.folioHead == page.folioHead)
+      #expect(scene.parent.isWritable(at: rest) == c.isPin)
+      #expect(scene.parent.page(at: rest)?.isAnonymousExclusive == c.isPin)
     }
   }
 
