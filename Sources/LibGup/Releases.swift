@@ -8,7 +8,6 @@
 
 internal import CGup
 internal import CShims
-internal import Events
 internal import GUP
 internal import PageFrames
 
