@@ -8,7 +8,8 @@
 // a later segment may give (F-01, F-11, F-18).
 //
 // User memory is taken by GUP, plain pages by its walk without a call in between;
-// the way through here is inlined and counts no object. What the kernel backs is listed without a hold (IOVIter+Listing.swift).
+// the way through here is inlined and counts no object. What the kernel backs is
+// listed without a hold (IOVIter+Listing.swift).
 //===----------------------------------------------------------------------===//
 
 internal import AddressSpaces
