@@ -59,7 +59,7 @@ struct ObjectFile {
   /// refer to is needed. Returns how many were resolved.
   mutating func resolveCalls() throws -> Int {
     let sections = sections
-    let executable = 4
+    let (executable, mergeable) = (4, 0x10)
     let code = sections.indices.filter { sections[$0].flags & executable != 0 }
     guard code.count == 1, let text = code.first else {
       throw Failure("the library's code is not in one section")
@@ -85,9 +85,12 @@ struct ObjectFile {
           resolved += 1
           continue
         }
-        // R_X86_64_64 or relative, to what is the library's own.
+        // R_X86_64_64 or relative, to what is the library's own. What a linker may
+        // merge with its likes it finds by name only.
         let isLocal = bytes[symbol + 4] >> 4 == 0
-        if isRelative || kind == 1, isLocal, let name = names[home] {
+        if isRelative || kind == 1, isLocal, let name = names[home],
+          sections[home].flags & mergeable == 0
+        {
           store(name, at: at + 12, width: 4)
           store(target, at: at + 16, width: 8)
         }
