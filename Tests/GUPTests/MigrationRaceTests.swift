@@ -6,6 +6,7 @@
 
 import AddressSpaces
 import GUP
+import Glibc
 import PageFrames
 import Synchronization
 import TestSupport
@@ -30,6 +31,8 @@ struct MigrationRaceTests {
 
   private struct Findings: ~Copyable {
     let stop = Atomic(false)
+    /// Nothing is pinned for a while.
+    let rests = Atomic(false)
     let moved = Atomic(0)
     let pinned = Atomic(0)
     let lost = Atomic(0)
@@ -72,6 +75,10 @@ struct MigrationRaceTests {
     defer { unsafe list.deallocate() }
     var round: UInt64 = 0
     while !findings.stop.load(ordering: .acquiring) {
+      if findings.rests.load(ordering: .acquiring) {
+        sched_yield()
+        continue
+      }
       round += 1
       var count = 0
       do throws(MemoryError) {
@@ -114,9 +121,15 @@ struct MigrationRaceTests {
     _ space: AddressSpace, _ start: UserAddress, _ findings: borrowing Findings
   ) {
     var rounds = 0
-    // Until something has moved: the pins may have all of it for a while.
-    while rounds < 60 || findings.moved.load(ordering: .relaxed) == 0 && rounds < 100_000 {
+    var isIdle: Bool {
+      findings.moved.load(ordering: .relaxed) == 0 || findings.pinned.load(ordering: .relaxed) == 0
+    }
+    while rounds < 60 || isIdle && rounds < 1_000_000 {
       rounds += 1
+      // Two threads may have all of a folio pinned, round after round: they rest then
+      // until it has moved.
+      let isStuck = rounds > 60 && findings.moved.load(ordering: .relaxed) == 0
+      findings.rests.store(isStuck, ordering: .releasing)
       let movement =
         rounds & 3 == 0
         ? try? space.memory.compact() : try? space.migrate(start, length: .pages(pages))
