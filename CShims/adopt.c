@@ -45,6 +45,7 @@ static int query(int fd, uint64_t address, cshims_mapping *mapping) {
   memset(mapping, 0, sizeof *mapping);
   mapping->start = request.start;
   mapping->end = request.end;
+  mapping->offset = request.offset;
   mapping->inode = request.inode;
   mapping->device_major = request.device_major;
   mapping->device_minor = request.device_minor;
@@ -67,7 +68,7 @@ static const char *number(const char *text, unsigned base, uint64_t *value) {
 
 /// "start-end rwxp offset major:minor inode   name"
 static void parse(const char *line, cshims_mapping *mapping) {
-  uint64_t major_number, minor_number, offset;
+  uint64_t major_number, minor_number;
   memset(mapping, 0, sizeof *mapping);
   line = number(line, 16, &mapping->start) + 1;
   line = number(line, 16, &mapping->end) + 1;
@@ -75,7 +76,7 @@ static void parse(const char *line, cshims_mapping *mapping) {
   if (line[1] == 'w') mapping->flags |= CSHIMS_MAPPING_WRITE;
   if (line[2] == 'x') mapping->flags |= CSHIMS_MAPPING_EXECUTE;
   if (line[3] == 's') mapping->flags |= CSHIMS_MAPPING_SHARED;
-  line = number(line + 5, 16, &offset) + 1;
+  line = number(line + 5, 16, &mapping->offset) + 1;
   line = number(line, 16, &major_number) + 1;
   line = number(line, 16, &minor_number) + 1;
   line = number(line, 10, &mapping->inode);
@@ -152,7 +153,9 @@ int cshims_mapping_find(uint64_t address, cshims_mapping *mapping) {
   return error;
 }
 
-int cshims_shows_file(uint64_t start, uint64_t end, int file, bool *shows) {
+static int shows_file(uint64_t start, uint64_t end, int file, const uint64_t *offset,
+                      bool *shows) {
+  uint64_t first = start;
   struct stat status;
   if (fstat(file, &status) != 0) return errno;
   int error = 0;
@@ -163,10 +166,19 @@ int cshims_shows_file(uint64_t start, uint64_t end, int file, bool *shows) {
     *shows = error == 0 && mapping.start <= start &&
              (mapping.flags & CSHIMS_MAPPING_SHARED) != 0 && mapping.inode == status.st_ino &&
              mapping.device_major == major(status.st_dev) &&
-             mapping.device_minor == minor(status.st_dev);
+             mapping.device_minor == minor(status.st_dev) &&
+             (!offset || mapping.offset + (start - mapping.start) == *offset + (start - first));
     start = mapping.end;
   }
   return error == ENOENT ? 0 : error;
+}
+
+int cshims_shows_file(uint64_t start, uint64_t end, int file, bool *shows) {
+  return shows_file(start, end, file, NULL, shows);
+}
+
+int cshims_shows_file_from(uint64_t start, uint64_t end, int file, uint64_t offset, bool *shows) {
+  return shows_file(start, end, file, &offset, shows);
 }
 
 bool cshims_is_accessible(uint64_t address, bool is_write) {

@@ -18,6 +18,8 @@ static const uint32_t CSHIMS_MAPPING_SHARED = 1u << 3;
 /// One host mapping, as /proc/self/maps has it.
 typedef struct cshims_mapping {
   uint64_t start, end;
+  /// The byte of the file that stands at the start.
+  uint64_t offset;
   uint64_t inode;
   uint32_t device_major, device_minor;
   uint32_t flags;
@@ -32,6 +34,8 @@ typedef struct cshims_mapping {
 int cshims_mapping_find(uint64_t address, cshims_mapping *mapping);
 /// Does all of [start, end) show the file, shared? An errno when the host cannot say.
 int cshims_shows_file(uint64_t start, uint64_t end, int fd, bool *shows);
+/// The same, from byte `offset` of the file on.
+int cshims_shows_file_from(uint64_t start, uint64_t end, int fd, uint64_t offset, bool *shows);
 /// May the program's access pass now, as far as the host's mapping says?
 bool cshims_is_accessible(uint64_t address, bool is_write);
 /// Is all of [start, end) private memory that can be read?

@@ -94,6 +94,14 @@ extension MM {
     return unsafe counted(cshims_shows_file(start, end, file, &shows)) == 0 && shows
   }
 
+  /// Does all of [start, end) show frames from `frame` on already?
+  func showsFrames(_ start: UInt64, _ end: UInt64, from frame: UInt64) -> Bool {
+    var shows = false
+    let file = unsafe machine.header.pointee.memfd
+    return unsafe counted(cshims_shows_file_from(start, end, file, frame << 12, &shows)) == 0
+      && shows
+  }
+
   func markLost(_ region: RegionNode) {
     unsafe region.pointee.payload.adoption.isLost = true
     unsafe state.pointee.adoptions.hasLost = true

@@ -370,9 +370,17 @@ extension MM {
         let file = unsafe machine.header.pointee.memfd
         return counted(cshims_show(host, length, protection, file, run.frame << 12))
       }
+      let isAdopted = isAdopted(host)
+      // A system call of the program's that stores while a mapping is made anew gets
+      // EFAULT, so where the frames stay theirs does.
+      if isAdopted, run.from.contains([.shown, .elsewhere]), !run.from.contains(.zero),
+        showsFrames(host, host + length, from: run.frame)
+      {
+        return counted(cshims_userfaultfd_write_protect(userfaultfd, host, length, !writable))
+      }
       // What malloc's structures stand on must not be out of sight for a moment.
       let error = mapFrames(
-        host, length, frame: run.frame, isAdopted(host) ? protection : CSHIMS_PROT_NONE)
+        host, length, frame: run.frame, isAdopted ? protection : CSHIMS_PROT_NONE)
       return error != 0 ? error : install(host, length, protected: !writable)
     }
     if run.from.contains(.elsewhere) {
