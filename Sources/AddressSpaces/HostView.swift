@@ -373,7 +373,8 @@ extension MM {
       let isAdopted = isAdopted(host)
       // A system call of the program's that stores while a mapping is made anew gets
       // EFAULT, so where the frames stay theirs does.
-      if isAdopted, run.from.contains([.shown, .elsewhere]), !run.from.contains(.zero),
+      if isAdopted, run.from.contains(.shown), run.from.contains(.elsewhere),
+        !run.from.contains(.zero),
         showsFrames(host, host + length, from: run.frame)
       {
         return counted(cshims_userfaultfd_write_protect(userfaultfd, host, length, !writable))
