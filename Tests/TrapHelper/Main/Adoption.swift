@@ -372,6 +372,30 @@ enum Adoption {
     }
   }
 
+  /// A page that was unmapped while adopted is nobody's afterwards. In this process
+  /// no other thread maps anything there meanwhile.
+  static func holes(_ tier: TrapTier) throws {
+    for releases in [true, false] {
+      var base: UnsafeMutableRawPointer?
+      check(unsafe cshims_anonymous(12 * 4096, &base) == 0)
+      let memory = unsafe base!
+      let start = unsafe UserAddress(UInt64(UInt(bitPattern: memory)))
+      unsafe memset(memory, 0x5e, 12 * 4096)
+      try withSpace(tier) { space in
+        let adopted = try unsafe space.adopt(memory, length: .pages(12))
+        try space.unmap(start + .pages(8), length: .pages(1))
+        check(!cshims_is_accessible(start.rawValue + 8 * 4096, false), "a hole while adopted")
+        if releases { try space.release(adopted) }
+      }
+      check(!cshims_is_accessible(start.rawValue + 8 * 4096, false), "a hole")
+      for page in [0, 7, 9, 11] {
+        check(unsafe memory.load(fromByteOffset: page * 4096, as: UInt8.self) == 0x5e)
+        unsafe memory.storeBytes(of: 1, toByteOffset: page * 4096, as: UInt8.self)
+      }
+      check(unsafe munmap(memory, 12 * 4096) == 0)
+    }
+  }
+
   /// The objects that the library itself works with stand on adopted pages.
   static func ownObjects(_ tier: TrapTier) throws {
     try withSpace(tier) { space in

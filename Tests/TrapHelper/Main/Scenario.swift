@@ -19,7 +19,8 @@ enum Scenario: String, CaseIterable {
   case ownHandler, ownHandlerBus, systemCalls, leftovers, roomIsGivenBack, smallBudget, gibibyte
   // Adoption of the program's own memory.
   case adoptStores, adoptTransfers, adoptAllocations, adoptArena, adoptFork, adoptForkPinned
-  case adoptRawFork, adoptRefusals, adoptStatic, adoptFree, adoptOwnObjects, adoptDescriptors
+  case adoptRawFork, adoptRefusals, adoptStatic, adoptFree, adoptHoles, adoptOwnObjects
+  case adoptDescriptors
 
   func run(_ tier: TrapTier) throws {
     switch self {
@@ -52,6 +53,7 @@ enum Scenario: String, CaseIterable {
     case .adoptRawFork: try Adoption.rawFork(tier)
     case .adoptRefusals: try Adoption.refusals(tier)
     case .adoptStatic: try Adoption.staticArray(tier)
+    case .adoptHoles: try Adoption.holes(tier)
     case .adoptFree: try Adoption.free(tier)
     case .adoptOwnObjects: try Adoption.ownObjects(tier)
     case .adoptDescriptors: try Adoption.withoutDescriptors(tier)
