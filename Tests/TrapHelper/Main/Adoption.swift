@@ -379,7 +379,7 @@ enum Adoption {
       var base: UnsafeMutableRawPointer?
       check(unsafe cshims_anonymous(12 * 4096, &base) == 0)
       let memory = unsafe base!
-      let start = unsafe UserAddress(UInt64(UInt(bitPattern: memory)))
+      let start = UserAddress(UInt64(UInt(bitPattern: memory)))
       unsafe memset(memory, 0x5e, 12 * 4096)
       try withSpace(tier) { space in
         let adopted = try unsafe space.adopt(memory, length: .pages(12))
