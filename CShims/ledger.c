@@ -123,14 +123,16 @@ static void give_up(void) {
   atomic_store(&cshims_ledgers, 0);
 }
 
-/// In a child: what is noted are its parent's holds. It gets a table of its own,
-/// and its own report if it exits with holds.
+/// In a child: what is noted are its parent's holds. It begins with an empty table,
+/// and has its own report if it exits with holds. The table is emptied where it
+/// stands: the addresses of views are free until a later handler keeps them.
 static void start_anew(void) {
-  if (capacity != 0) munmap(notes, capacity * sizeof(note));
-  notes = NULL;
-  capacity = used = 0;
+  if (capacity != 0 &&
+      mmap(notes, capacity * sizeof(note), PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+    give_up();
+  used = 0;
   held[CSHIMS_HOLD_REFERENCE] = held[CSHIMS_HOLD_PIN] = 0;
-  if (atomic_load(&cshims_ledgers) != 0 && !make_room()) give_up();
   if (reporter != 0) reporter = getpid();
   unlock_ledger();
 }

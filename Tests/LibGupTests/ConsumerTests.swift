@@ -222,7 +222,9 @@ struct ConsumerTests {
     try passes("gcc -g child.c $(pkg-config --cflags --libs gup-static) -o child")
     let (stranger, silent) = try shell("GUP_LEDGER=1 ./child")
     #expect(stranger == 0 && silent == "")
-    let (status, report) = try shell("GUP_LEDGER=1 ./child join")
+    // Where the ledger's own memory stands in a child is chance.
+    let (status, report) = try shell(
+      "export GUP_LEDGER=1; for i in $(seq 30); do ./child join || exit; done")
     #expect(status == 0)
     #expect(report.contains("gup: ledger: put_page of frame"))
     #expect(report.contains("gup: ledger: 1 pin and 0 references not released"))
