@@ -7,7 +7,7 @@
 // The functions have their C names.
 
 internal import AddressSpaces
-internal import CGup
+public import CGup
 internal import CShims
 internal import PageExtraction
 internal import PageFrames
@@ -151,6 +151,10 @@ public func gup_xarray_store_value(
   _ xarray: OpaquePointer?, _ index: UInt64, _ value: UInt64
 ) -> Int32 {
   unsafe call(xarray, PageIndex.self) { (pages) throws(MemoryError) in
+    // One bit of the word says that it is none of a page's address.
+    guard value >> 63 == 0 else {
+      throw MemoryError(.invalid, .argumentUnknown, Int(truncatingIfNeeded: value))
+    }
     try pages.change { (array) throws(ArenaExhausted) in
       _ = try array.store(index, .value(value))
     }
@@ -169,6 +173,23 @@ public func gup_xarray_load(_ xarray: OpaquePointer?, _ index: UInt64) -> Opaque
   var page: Page?
   _ = unsafe call(xarray, PageIndex.self) { pages in page = pages.array.load(index).page }
   return unsafe pointer(page)
+}
+
+@c @implementation
+public func gup_xarray_find(
+  _ xarray: OpaquePointer?, _ index: UInt64, _ last: UInt64,
+  _ entry: UnsafeMutablePointer<gup_xarray_entry>?
+) -> Int32 {
+  guard let entry = unsafe entry else { return refuse(.outputMissing) }
+  return unsafe Int32(
+    truncatingIfNeeded: count(xarray, PageIndex.self) { pages in
+      guard let found = pages.array.next(from: index), found.index <= last else { return 0 }
+      let value = found.entry.value
+      unsafe entry.pointee = gup_xarray_entry(
+        index: found.index, page: pointer(found.entry.page), value: value ?? 0,
+        order: UInt32(found.order), is_value: value != nil)
+      return 1
+    })
 }
 
 // MARK: - Pipes

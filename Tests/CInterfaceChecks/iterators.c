@@ -127,6 +127,15 @@ int check_kernel_kinds(void) {
   CHECK(gup_xarray_store(xarray, 7, 0, third) == 0 && gup_xarray_load(xarray, 7) == third);
   CHECK(gup_xarray_store_value(xarray, 9, 5) == 0 && gup_xarray_load(xarray, 9) == NULL);
   CHECK(gup_xarray_reserve(xarray, 8) == 0 && gup_xarray_load(xarray, 8) == NULL);
+  CHECK(gup_xarray_store_value(xarray, 9, UINT64_MAX) == -EINVAL);
+  struct gup_xarray_entry entry;
+  CHECK(gup_xarray_find(xarray, 8, UINT64_MAX, &entry) == 1 && entry.index == 9);
+  CHECK(entry.is_value && entry.value == 5 && entry.page == NULL && entry.order == 0);
+  CHECK(gup_xarray_find(xarray, 0, 7, &entry) == 1 && entry.page == third && !entry.is_value);
+  CHECK(gup_xarray_find(xarray, 0, 6, &entry) == 0 && entry.page == third);
+  CHECK(gup_xarray_find(xarray, 10, UINT64_MAX, &entry) == 0);
+  CHECK(gup_xarray_find(xarray, 0, 0, NULL) == -EINVAL);
+  CHECK(gup_xarray_find(NULL, 0, 0, &entry) == -EINVAL);
   CHECK(gup_xarray_store(xarray, 7, 10, third) == -EINVAL);
   CHECK(gup_xarray_store(xarray, 7, 0, (gup_page *)(void *)&iter) == -EINVAL);
   CHECK(gup_iter_xarray(&iter, xarray, GUP_DEST, 7 * PAGE + 8, 2 * PAGE) == 0);

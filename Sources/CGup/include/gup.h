@@ -162,12 +162,12 @@ int64_t gup_machine_reap(gup_machine *machine);
 
 //===--- The ledger of holds ----------------------------------------------===//
 
-/// Notes from now on who takes holds on the machine's pages: -EALREADY when it
-/// is on. Holds taken before are not known to it and would be refused when they
-/// are dropped, so call it first. Then a release of a hold that a page has not
-/// got (too many, or of the wrong kind) is -EINVAL and reported on stderr, and
-/// a program that exits with holds left gets a report there: how many pins and
-/// refs, of which address space, taken from which call sites.
+/// Notes from now on who takes holds on the machine's pages; 0 also when it is
+/// on, -ENOMEM. Holds taken before are not known to it and would be refused when
+/// they are dropped, so call it first. Then a release of a hold that a page has
+/// not got (too many, or of the wrong kind) is -EINVAL and reported on stderr, and
+/// a program that exits or destroys the machine with holds left gets a report
+/// there: how many pins and refs, of which address space, taken from which calls.
 int gup_ledger_enable(gup_machine *machine);
 /// Holds that the ledger knows of and that were not dropped, in all machines.
 int gup_ledger_counts(uint64_t *pins, uint64_t *refs);
@@ -285,12 +285,24 @@ int gup_xarray_create(gup_machine *machine, gup_xarray **xarray);
 int gup_xarray_destroy(gup_xarray *xarray);
 /// Stores a page, of several indices for an order of 1 to 9; NULL erases.
 int gup_xarray_store(gup_xarray *xarray, uint64_t index, unsigned order, gup_page *page);
-/// Stores a value in place of a page (xa_mk_value).
+/// Stores a value of 63 bits in place of a page (xa_mk_value).
 int gup_xarray_store_value(gup_xarray *xarray, uint64_t index, uint64_t value);
 /// Makes a later store at a hole sure to succeed (xa_reserve). -ENOMEM.
 int gup_xarray_reserve(gup_xarray *xarray, uint64_t index);
 /// The page at an index, or NULL for a hole or what is no page.
 gup_page *gup_xarray_load(gup_xarray *xarray, uint64_t index);
+/// What an index has: a page, or a value in place of one.
+struct gup_xarray_entry {
+  uint64_t index;   ///< The first index that it covers, of 2^order.
+  gup_page *page;   ///< NULL for a value.
+  uint64_t value;
+  uint32_t order;
+  bool is_value;
+};
+/// The first entry that covers `index` or a later one, up to `last` (xa_find): 1,
+/// or 0 where there is none. From 0 and each `index` + 2^order on it goes over all.
+int gup_xarray_find(gup_xarray *xarray, uint64_t index, uint64_t last,
+                    struct gup_xarray_entry *entry);
 
 /// A ring of 1 to 1,048,576 page buffers; 0: 16. It owns its pages.
 int gup_pipe_create(gup_machine *machine, unsigned buffers, gup_pipe **pipe);
