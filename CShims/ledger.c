@@ -4,7 +4,6 @@
 //===----------------------------------------------------------------------===//
 #include "cshims_ledger.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "cshims_process.h"
+#include "symbol_internal.h"
 
 typedef struct note {
   const cshims_page *page;  // NULL: free
@@ -191,20 +191,9 @@ __attribute__((format(printf, 2, 3))) static void say(int fd, const char *format
   }
 }
 
-/// A call site as binary(function+0x1f), or as much of that as is known.
 static void describe_site(const void *site, char *text, size_t size) {
-  Dl_info info;
-  if (!site) {
-    snprintf(text, size, "a call that was not by the C interface");
-  } else if (dladdr(site, &info) == 0 || !info.dli_fname) {
-    snprintf(text, size, "%p", site);
-  } else if (info.dli_sname) {
-    snprintf(text, size, "%s(%s+0x%tx)", info.dli_fname, info.dli_sname,
-             (const char *)site - (const char *)info.dli_saddr);
-  } else {
-    snprintf(text, size, "%s(+0x%tx)", info.dli_fname,
-             (const char *)site - (const char *)info.dli_fbase);
-  }
+  if (site) cshims_describe_site(site, text, size);
+  else snprintf(text, size, "a call that was not by the C interface");
 }
 
 static uint64_t frame_of(const cshims_page *page) {
