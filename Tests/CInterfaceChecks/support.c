@@ -35,6 +35,7 @@ static const gup_check gup_checks[] = {
     {"the ledger refuses what was not taken, and names who holds", check_ledger},
     {"1.1: a prototype in the kernel's names, 6.12", check_linux_upstream},
     {"1.1: a prototype in the kernel's names, the request for comments", check_linux_rfc},
+    {"1.1, G: drivers in the kernel's names, in a file of their own", check_linux_drivers},
 };
 const size_t gup_check_count = sizeof gup_checks / sizeof *gup_checks;
 

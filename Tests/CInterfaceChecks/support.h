@@ -75,5 +75,6 @@ int check_devices(void);
 int check_ledger(void);
 int check_linux_upstream(void);
 int check_linux_rfc(void);
+int check_linux_drivers(void);
 
 #endif

@@ -118,6 +118,20 @@ struct ConsumerTests {
     }
   }
 
+  @Test(
+    "drivers in the kernel's names are clean C11 and C++17",
+    arguments: [
+      "gcc -xc -std=c11", "clang -xc -std=c11", "g++ -xc++ -std=c++17",
+      "clang++ -xc++ -std=c++17",
+    ])
+  func drivers(compiler: String) throws {
+    defer { end() }
+    guard tool(String(compiler.prefix { $0 != " " })) else { return }
+    try passes(
+      "\(compiler) -D_DEFAULT_SOURCE \(Self.strict) -fsyntax-only $(pkg-config --cflags gup)"
+        + " $R/Tests/CInterfaceChecks/linux_drivers.c")
+  }
+
   @Test("the examples build by a plain Makefile and run", arguments: ["gup", "gup-static"])
   func makefile(package: String) throws {
     defer { end() }
@@ -157,15 +171,23 @@ struct ConsumerTests {
     #expect((Int(size.filter(\.isNumber)) ?? .max) < 500_000)
   }
 
-  @Test("a program that exits with holds is told so when GUP_LEDGER=1, and else not")
-  func ledger() throws {
+  @Test(
+    "a program that exits with holds is told so when GUP_LEDGER=1, and else not",
+    arguments: ["-O2", "-O2 -no-pie", "-O0 -DIN_KERNEL_NAMES", "-O2 -rdynamic -s"],
+    ["gup", "gup-static"])
+  func ledger(options: String, package: String) throws {
     defer { end() }
-    guard tool("gcc") else { return }
+    guard tool("gcc"), tool("addr2line") else { return }
     try """
-    #include <gup.h>
-    void take_and_forget(gup_mm *mm, uint64_t at) {
+    #include <gup/linux.h>
+    __attribute__((noinline)) void take_and_forget(gup_mm *mm, uint64_t at) {
       static gup_page *pages[5];
+    #ifdef IN_KERNEL_NAMES
+      if (pin_user_pages_fast(at, 5, FOLL_WRITE, (struct page **)pages) != 5) pages[0] = 0;
+      (void)mm;
+    #else
       if (gup_pin_user_pages_fast(mm, at, 5, GUP_FOLL_WRITE, pages) != 5) pages[0] = 0;
+    #endif
       if (gup_get_user_pages_fast(mm, at, 2, 0, pages) != 2) pages[0] = 0;
     }
     int main(void) {
@@ -174,18 +196,25 @@ struct ConsumerTests {
       uint64_t at;
       if (gup_machine_create(0, &machine) || gup_mm_create(machine, &mm) ||
           gup_mm_map(mm, 0, 5 * 4096, 3, 0, &at)) return 1;
+      gup_use_mm(machine, mm);
       take_and_forget(mm, at);
-      return 0;
+      return chdir("/");
     }
     """.write(to: folder.appendingPathComponent("leak.c"), atomically: true, encoding: .utf8)
-    try passes("gcc -g -rdynamic leak.c $(pkg-config --cflags --libs gup-static) -o leak")
+    try passes(
+      "gcc -g \(options) -include unistd.h leak.c $(pkg-config --cflags --libs \(package)) -o leak")
     let (_, silent) = try shell("./leak")
     #expect(silent == "")
     let (status, report) = try shell("GUP_LEDGER=1 ./leak")
     #expect(status == 0)
     #expect(report.contains("gup: ledger: 5 pins and 2 references not released"))
-    #expect(report.contains("5 pins and 0 references taken in"))
-    #expect(report.contains("(take_and_forget+0x"))
+    let lines = report.split(separator: "\n")
+    let pins = try #require(lines.first { $0.contains("5 pins and 0 references taken in") })
+    #expect(pins.contains("./leak(take_and_forget+0x"), "\(report)")
+    let address = try #require(pins.split(separator: " ").last)
+    let (_, place) = try shell("addr2line -ie leak \(address)")
+    let line = options.contains("KERNEL") ? 5 : 8
+    #expect(options.hasSuffix("-s") || place.contains("leak.c:\(line)"), "\(place)")
   }
 
   @Test("a child is told of its own holds, not of its parent's")

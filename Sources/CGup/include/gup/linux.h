@@ -16,15 +16,19 @@
 // iov_iter_extract_mode are its own.
 //
 // What differs: struct page and struct folio are opaque and one thing; struct
-// iov_iter has no public fields; a folio_queue stands alone, without next and
-// prev; an xarray and a pipe are made and destroyed by name, since memory of
-// theirs lies in the machine.
+// iov_iter has no public fields (gup_iter_set_nofault(&i->gup, true) is what
+// i->nofault = true is); a bio_vec's length and offset are as wide as size_t; a
+// folio_queue stands alone, without next and prev; an xarray and a pipe are made
+// and destroyed by name, since memory of theirs lies in the machine, and an xarray
+// holds pages and values alone. Memory of kmalloc's is the program's: a kvec or a
+// scatter list wants alloc_page's.
 //===----------------------------------------------------------------------===//
 #ifndef GUP_LINUX_H
 #define GUP_LINUX_H
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
@@ -43,12 +47,17 @@ extern "C" {
 
 struct mm_struct;
 
-/// The calling thread's address space and its machine: of each source file that
-/// includes this header, its own.
-static __thread struct gup_linux_task {
+struct gup_linux_task {
   struct mm_struct *mm;
   gup_machine *machine;
-} gup_linux_task __attribute__((unused));
+};
+/// The calling thread's address space and its machine. Weak, so that all source
+/// files of a program that include this header mean the same one.
+__attribute__((weak)) __thread struct gup_linux_task gup_linux_task;
+
+/// What takes or drops holds is inlined always: the ledger then names the caller
+/// and not a function of this header.
+#define GUP_LINUX_API static inline __attribute__((always_inline))
 
 /// Makes an address space of a machine the calling thread's `current->mm`.
 static inline void gup_use_mm(gup_machine *machine, gup_mm *mm) {
@@ -58,6 +67,19 @@ static inline void gup_use_mm(gup_machine *machine, gup_mm *mm) {
 #define current (&gup_linux_task)
 
 static inline gup_mm *gup_linux_mm(void) { return (gup_mm *)(void *)gup_linux_task.mm; }
+
+/// Nothing to do: the calls below take what locks they need, and an address space
+/// that has ended is refused by its handle.
+static inline void mmap_read_lock(struct mm_struct *mm) { (void)mm; }
+static inline void mmap_read_unlock(struct mm_struct *mm) { (void)mm; }
+static inline void mmgrab(struct mm_struct *mm) { (void)mm; }
+static inline void mmdrop(struct mm_struct *mm) { (void)mm; }
+/// Counts pages that a driver keeps pinned against the limit of locked memory, or
+/// takes that back. -ENOMEM beyond the limit.
+static inline int account_locked_vm(struct mm_struct *mm, unsigned long pages, bool inc) {
+  gup_mm *space = (gup_mm *)(void *)mm;
+  return inc ? gup_mm_account(space, pages) : gup_mm_unaccount(space, pages);
+}
 
 //===--- Words ------------------------------------------------------------===//
 
@@ -74,6 +96,64 @@ static inline gup_mm *gup_linux_mm(void) { return (gup_mm *)(void *)gup_linux_ta
 #define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
 #endif
 
+#ifndef ALIGN
+#define ALIGN(x, a) (((x) + (a) - 1) & ~((__typeof__(x))(a) - 1))
+#endif
+#ifndef ALIGN_DOWN
+#define ALIGN_DOWN(x, a) ((x) & ~((__typeof__(x))(a) - 1))
+#endif
+#ifndef IS_ALIGNED
+#define IS_ALIGNED(x, a) (((x) & ((__typeof__(x))(a) - 1)) == 0)
+#endif
+#ifndef min_t
+#define min_t(type, a, b)                                      \
+  (__extension__({                                             \
+    type gup_linux_a = (a), gup_linux_b = (b);                 \
+    gup_linux_a < gup_linux_b ? gup_linux_a : gup_linux_b;     \
+  }))
+#endif
+#ifndef max_t
+#define max_t(type, a, b)                                      \
+  (__extension__({                                             \
+    type gup_linux_a = (a), gup_linux_b = (b);                 \
+    gup_linux_a > gup_linux_b ? gup_linux_a : gup_linux_b;     \
+  }))
+#endif
+#ifndef __cplusplus
+#ifndef min
+#define min(a, b) min_t(__typeof__((a) + (b)), a, b)
+#endif
+#ifndef max
+#define max(a, b) max_t(__typeof__((a) + (b)), a, b)
+#endif
+#endif
+#ifndef likely
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#endif
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+/// Errors in pointers.
+static inline void *ERR_PTR(long error) { return (void *)(intptr_t)error; }
+static inline long PTR_ERR(const void *pointer) { return (long)(intptr_t)pointer; }
+static inline bool IS_ERR(const void *pointer) { return (uintptr_t)pointer >= (uintptr_t)-4095; }
+static inline bool IS_ERR_OR_NULL(const void *pointer) { return !pointer || IS_ERR(pointer); }
+
+static inline bool gup_linux_warn(bool is_true, const char *what, const char *file, int line) {
+  if (unlikely(is_true)) fprintf(stderr, "%s:%d: %s\n", file, line, what);
+  return is_true;
+}
+#ifndef WARN_ON
+#define WARN_ON(condition) gup_linux_warn(!!(condition), #condition, __FILE__, __LINE__)
+#endif
+#ifndef WARN_ON_ONCE
+#define WARN_ON_ONCE(condition) WARN_ON(condition)
+#endif
+
 #ifndef __user
 #define __user
 #endif
@@ -86,6 +166,30 @@ typedef unsigned int gfp_t;
 #define GFP_ATOMIC ((gfp_t)1)
 #define GFP_NOFS ((gfp_t)2)
 #define __GFP_ZERO ((gfp_t)4)
+#define GFP_NOIO ((gfp_t)8)
+#define GFP_USER ((gfp_t)16)
+#define GFP_NOWAIT ((gfp_t)32)
+#define __GFP_NOWARN ((gfp_t)64)
+
+/// Memory of the program's own.
+static inline void *kvmalloc_array(size_t n, size_t size, gfp_t gfp) {
+  if (size != 0 && n > SIZE_MAX / size) return GUP_LINUX_NOTHING;
+  return (gfp & __GFP_ZERO) != 0 ? calloc(n, size) : malloc(n * size);
+}
+static inline void *kmalloc_array(size_t n, size_t size, gfp_t gfp) {
+  return kvmalloc_array(n, size, gfp);
+}
+static inline void *kvcalloc(size_t n, size_t size, gfp_t gfp) {
+  return kvmalloc_array(n, size, gfp | __GFP_ZERO);
+}
+static inline void *kcalloc(size_t n, size_t size, gfp_t gfp) { return kvcalloc(n, size, gfp); }
+static inline void *kvmalloc(size_t size, gfp_t gfp) { return kvmalloc_array(1, size, gfp); }
+static inline void *kmalloc(size_t size, gfp_t gfp) { return kvmalloc(size, gfp); }
+static inline void *kvzalloc(size_t size, gfp_t gfp) { return kvcalloc(1, size, gfp); }
+static inline void *kzalloc(size_t size, gfp_t gfp) { return kvzalloc(size, gfp); }
+/// These and page lists that extraction made.
+static inline void kvfree(const void *memory) { gup_free((void *)(uintptr_t)memory); }
+static inline void kfree(const void *memory) { kvfree(memory); }
 
 #define FOLL_WRITE ((unsigned int)GUP_FOLL_WRITE)
 #define FOLL_DUMP ((unsigned int)GUP_FOLL_DUMP)
@@ -109,5 +213,6 @@ typedef unsigned int gfp_t;
 
 #include "linux_pages.h"
 #include "linux_iter.h"
+#include "linux_sg.h"
 
 #endif

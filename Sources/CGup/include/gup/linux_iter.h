@@ -38,21 +38,80 @@ static inline void xa_destroy(struct xarray *xa) {
   (void)gup_xarray_destroy(xa->gup);
   xa->gup = GUP_LINUX_NOTHING;
 }
-static inline void *xa_load(struct xarray *xa, unsigned long index) {
-  return gup_xarray_load(xa->gup, index);
+/// An integer of 63 bits in place of a page.
+static inline void *xa_mk_value(unsigned long value) {
+  return (void *)(uintptr_t)(value << 1 | 1);
 }
-/// The page that was there; xa_err() tells an error.
+static inline bool xa_is_value(const void *entry) { return ((uintptr_t)entry & 1) != 0; }
+static inline unsigned long xa_to_value(const void *entry) {
+  return (unsigned long)((uintptr_t)entry >> 1);
+}
+/// An error in place of an entry.
+static inline bool xa_is_err(const void *entry) {
+  return ((uintptr_t)entry & 3) == 2 && (intptr_t)entry < 0 && (intptr_t)entry >= -4095 * 4;
+}
+static inline int xa_err(const void *entry) {
+  return xa_is_err(entry) ? (int)((intptr_t)entry >> 2) : 0;
+}
+
+typedef unsigned int xa_mark_t;
+/// All that is there; there are no marks.
+#define XA_PRESENT ((xa_mark_t)8)
+
+/// The first entry from `*index` to `max`, whose index `*index` is afterwards.
+static inline void *xa_find(struct xarray *xa, unsigned long *index, unsigned long max,
+                            xa_mark_t filter) {
+  struct gup_xarray_entry found;
+  if (filter != XA_PRESENT || gup_xarray_find(xa->gup, *index, max, &found) != 1)
+    return GUP_LINUX_NOTHING;
+  if (*index < found.index) *index = (unsigned long)found.index;
+  return found.is_value ? xa_mk_value((unsigned long)found.value) : (void *)found.page;
+}
+/// The same behind the entry that covers `*index`.
+static inline void *xa_find_after(struct xarray *xa, unsigned long *index, unsigned long max,
+                                  xa_mark_t filter) {
+  struct gup_xarray_entry here;
+  unsigned long last = *index;
+  if (gup_xarray_find(xa->gup, last, last, &here) == 1)
+    last = (unsigned long)here.index | ((1ul << here.order) - 1);
+  if (last >= max) return GUP_LINUX_NOTHING;
+  unsigned long next = last + 1;
+  void *entry = xa_find(xa, &next, max, filter);
+  if (entry) *index = next;
+  return entry;
+}
+#define xa_for_each_range(xa, index, entry, start, last)                                  \
+  for ((index) = (start),                                                                 \
+      (entry) = (__typeof__(entry))xa_find((xa), &(index), (last), XA_PRESENT);           \
+       (entry) != GUP_LINUX_NOTHING;                                                      \
+       (entry) = (__typeof__(entry))xa_find_after((xa), &(index), (last), XA_PRESENT))
+#define xa_for_each_start(xa, index, entry, start) \
+  xa_for_each_range(xa, index, entry, start, ULONG_MAX)
+#define xa_for_each(xa, index, entry) xa_for_each_start(xa, index, entry, 0)
+
+static inline void *xa_load(struct xarray *xa, unsigned long index) {
+  return xa_find(xa, &index, index, XA_PRESENT);
+}
+static inline bool xa_empty(struct xarray *xa) {
+  unsigned long index = 0;
+  return !xa_find(xa, &index, ULONG_MAX, XA_PRESENT);
+}
+/// The entry that was there; xa_err() tells an error. One thread at a time stores.
 static inline void *xa_store(struct xarray *xa, unsigned long index, void *entry, gfp_t gfp) {
-  void *old = gup_xarray_load(xa->gup, index);
-  int error = gup_xarray_store(xa->gup, index, 0, (gup_page *)entry);
+  void *old = xa_load(xa, index);
+  int error = xa_is_value(entry)
+                  ? gup_xarray_store_value(xa->gup, index, xa_to_value(entry))
+                  : gup_xarray_store(xa->gup, index, 0, (gup_page *)entry);
   (void)gfp;
-  return error == 0 ? old : (void *)(intptr_t)error;
+  return error == 0 ? old : (void *)((intptr_t)error * 4 + 2);
 }
 static inline void *xa_erase(struct xarray *xa, unsigned long index) {
   return xa_store(xa, index, GUP_LINUX_NOTHING, GFP_KERNEL);
 }
-static inline int xa_err(const void *entry) {
-  return (intptr_t)entry < 0 && (intptr_t)entry >= -4095 ? (int)(intptr_t)entry : 0;
+/// Makes a later xa_store at a hole sure to succeed.
+static inline int xa_reserve(struct xarray *xa, unsigned long index, gfp_t gfp) {
+  (void)gfp;
+  return gup_xarray_reserve(xa->gup, index);
 }
 
 #define PAGEVEC_SIZE 31
@@ -177,6 +236,34 @@ static inline int import_ubuf(int rw, void __user *buf, size_t len, struct iov_i
   return error;
 }
 
+#define UIO_FASTIOV 8
+/// Reads segments from user memory: into `*iovp`, where that has room for them, or
+/// into a list that `*iovp` is afterwards, for kfree; NULL otherwise. The bytes.
+static inline ssize_t import_iovec(int rw, const struct iovec __user *uvec, unsigned int nr_segs,
+                                   unsigned int fast_segs, struct iovec **iovp,
+                                   struct iov_iter *i) {
+  struct iovec *list = *iovp, *made = GUP_LINUX_NOTHING;
+  int error = 0;
+  *iovp = GUP_LINUX_NOTHING;
+  if (nr_segs > fast_segs) {
+    list = made = (struct iovec *)kmalloc_array(nr_segs, sizeof *made, GFP_KERNEL);
+    if (!made) error = -ENOMEM;
+  }
+  struct gup_iovec *segments = (struct gup_iovec *)(void *)list;
+  if (error == 0)
+    error = gup_iovec_from_user(gup_linux_mm(), (uintptr_t)uvec, nr_segs, segments);
+  if (error == 0)
+    error = gup_iter_import_iovec(&i->gup, gup_linux_mm(), gup_linux_aim((unsigned)rw), segments,
+                                  nr_segs);
+  gup_linux_made(i, error);
+  if (error != 0) {
+    kfree(made);
+    return error;
+  }
+  *iovp = made;
+  return (ssize_t)gup_iter_count(&i->gup);
+}
+
 static inline size_t iov_iter_count(const struct iov_iter *i) { return gup_iter_count(&i->gup); }
 static inline void iov_iter_advance(struct iov_iter *i, size_t bytes) {
   (void)gup_iter_advance(&i->gup, bytes);
@@ -239,6 +326,12 @@ static inline bool iov_iter_is_kvec(const struct iov_iter *i) {
 static inline bool iov_iter_is_xarray(const struct iov_iter *i) {
   return gup_linux_info(i).kind == GUP_ITER_XARRAY;
 }
+static inline bool iov_iter_is_folioq(const struct iov_iter *i) {
+  return gup_linux_info(i).kind == GUP_ITER_FOLIOQ;
+}
+static inline bool iov_iter_is_pipe(const struct iov_iter *i) {
+  return gup_linux_info(i).kind == GUP_ITER_PIPE;
+}
 static inline bool iov_iter_is_discard(const struct iov_iter *i) {
   return gup_linux_info(i).kind == GUP_ITER_DISCARD;
 }
@@ -261,6 +354,22 @@ static inline size_t copy_page_to_iter(struct page *page, size_t offset, size_t 
       gup_iter_copy_page_to(&i->gup, gup_linux_page(page), offset, bytes));
 }
 
+/// Into the page and those behind it in its folio; no byte where they do not fit.
+static inline size_t copy_page_from_iter(struct page *page, size_t offset, size_t bytes,
+                                         struct iov_iter *i) {
+  size_t start = (page_to_pfn(page) - page_to_pfn(compound_head(page))) * PAGE_SIZE;
+  size_t room = page_size(page) - start;
+  if (!page_address(page) || offset > room || bytes > room - offset) return 0;
+  return copy_from_iter((char *)page_address(page) + offset, bytes, i);
+}
+/// All the bytes, or none, and the iterator has not moved.
+static inline bool copy_from_iter_full(void *to, size_t bytes, struct iov_iter *i) {
+  size_t moved = copy_from_iter(to, bytes, i);
+  if (moved == bytes) return true;
+  iov_iter_revert(i, moved);
+  return false;
+}
+
 //===--- Extraction -------------------------------------------------------===//
 
 #ifdef GUP_LINUX_RFC
@@ -269,14 +378,14 @@ static inline unsigned int iov_iter_extract_mode(const struct iov_iter *i) {
   int mode = gup_iter_extract_mode(&i->gup);
   return mode == GUP_PINNED ? FOLL_PIN : mode == GUP_REFERENCED ? FOLL_GET : 0;
 }
-static inline ssize_t iov_iter_extract_pages(struct iov_iter *i, struct page ***pages,
+GUP_LINUX_API ssize_t iov_iter_extract_pages(struct iov_iter *i, struct page ***pages,
                                              size_t maxsize, unsigned int maxpages,
                                              size_t *offset0) {
   return (ssize_t)gup_iter_extract_pages(&i->gup, (gup_page ***)(void *)pages, maxsize, maxpages,
                                          0, offset0);
 }
 #else
-static inline ssize_t iov_iter_extract_pages(struct iov_iter *i, struct page ***pages,
+GUP_LINUX_API ssize_t iov_iter_extract_pages(struct iov_iter *i, struct page ***pages,
                                              size_t maxsize, unsigned int maxpages,
                                              iov_iter_extraction_t extraction_flags,
                                              size_t *offset0) {
@@ -286,81 +395,6 @@ static inline ssize_t iov_iter_extract_pages(struct iov_iter *i, struct page ***
 #endif
 static inline bool iov_iter_extract_will_pin(const struct iov_iter *i) {
   return gup_iter_extract_mode(&i->gup) == GUP_PINNED;
-}
-
-//===--- Scatter lists ----------------------------------------------------===//
-
-/// An entry; page_link's low bit 1 marks the end, as sg_mark_end sets it.
-struct scatterlist {
-  unsigned long page_link;
-  unsigned int offset;
-  unsigned int length;
-};
-struct sg_table {
-  struct scatterlist *sgl;
-  unsigned int nents;
-  unsigned int orig_nents;
-};
-#define for_each_sg(sglist, sg, nr, i) \
-  for ((i) = 0, (sg) = (sglist); (i) < (nr); (i)++, (sg) = sg_next(sg))
-
-static inline void sg_init_table(struct scatterlist *sgl, unsigned int nents) {
-  memset(sgl, 0, sizeof *sgl * nents);
-  if (nents > 0) sgl[nents - 1].page_link = 2;
-}
-static inline bool sg_is_last(const struct scatterlist *sg) { return (sg->page_link & 2) != 0; }
-static inline struct scatterlist *sg_next(struct scatterlist *sg) {
-  return sg_is_last(sg) ? GUP_LINUX_NOTHING : sg + 1;
-}
-static inline void sg_mark_end(struct scatterlist *sg) { sg->page_link |= 2; }
-static inline void sg_unmark_end(struct scatterlist *sg) { sg->page_link &= ~2ul; }
-static inline struct page *sg_page(const struct scatterlist *sg) {
-  return (struct page *)(uintptr_t)(sg->page_link & ~3ul);
-}
-static inline void sg_set_page(struct scatterlist *sg, struct page *page, unsigned int len,
-                               unsigned int offset) {
-  sg->page_link = (sg->page_link & 3) | (unsigned long)(uintptr_t)page;
-  sg->offset = offset;
-  sg->length = len;
-}
-static inline void *sg_virt(const struct scatterlist *sg) {
-  return (char *)page_address(sg_page(sg)) + sg->offset;
-}
-
-/// Adds entries from `nents` on, at most `sg_max` of them; one a page, or a
-/// bvec's or folio's part of a page. Returns the bytes. All or none.
-static inline ssize_t extract_iter_to_sg(struct iov_iter *i, size_t maxsize,
-                                         struct sg_table *sgtable, unsigned int sg_max,
-                                         iov_iter_extraction_t extraction_flags) {
-  int64_t done = 0;
-  unsigned int first = sgtable->nents;
-  bool pins = iov_iter_extract_will_pin(i);
-  bool gets = gup_iter_extract_mode(&i->gup) == GUP_REFERENCED;
-  gup_iter before = i->gup;
-  while ((size_t)done < maxsize && sg_max > sgtable->nents - first && iov_iter_count(i) > 0) {
-    struct page *list[16];
-    gup_page **pages = gup_linux_pages(list);
-    size_t room = sg_max - (sgtable->nents - first), offset = 0;
-    int64_t got = gup_iter_extract_pages(&i->gup, &pages, maxsize - (size_t)done,
-                                         room < 16 ? room : 16, extraction_flags, &offset);
-    if (got <= 0) {
-      if (got == 0) break;
-      while (sgtable->nents > first) {
-        struct page *page = sg_page(&sgtable->sgl[--sgtable->nents]);
-        if (pins) unpin_user_page(page);
-        if (gets) put_page(page);
-      }
-      i->gup = before;
-      return (ssize_t)got;
-    }
-    for (size_t k = 0, left = (size_t)got; left > 0; k++, offset = 0) {
-      size_t part = PAGE_SIZE - offset < left ? PAGE_SIZE - offset : left;
-      sg_set_page(&sgtable->sgl[sgtable->nents++], list[k], (unsigned)part, (unsigned)offset);
-      left -= part;
-    }
-    done += got;
-  }
-  return (ssize_t)done;
 }
 
 #ifdef __cplusplus
