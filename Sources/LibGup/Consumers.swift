@@ -145,7 +145,7 @@ public func gup_sg_create(
   _ machine: OpaquePointer?, _ capacity: Int, _ sg: UnsafeMutablePointer<OpaquePointer?>?
 ) -> Int32 {
   unsafe make(machine, PhysicalMemory.self, into: sg) { (memory) throws(MemoryError) in
-    try ScatterListBox.make(capacity: capacity, memory: memory)
+    try ScatterListBox.make(capacity: clamped(capacity), memory: memory)
   }
 }
 
@@ -207,7 +207,7 @@ public func gup_bio_create(
 ) -> Int32 {
   unsafe make(machine, PhysicalMemory.self, into: bio) { (memory) throws(MemoryError) in
     try BioBox.make(
-      memory: memory, maxBVecs: maxBVecs,
+      memory: memory, maxBVecs: clamped(maxBVecs),
       logicalBlockSize: blockSize == 0 ? 512 : ByteCount(blockSize))
   }
 }

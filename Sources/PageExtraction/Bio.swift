@@ -71,6 +71,21 @@ public struct Bio: ~Copyable, Sendable {
     }
   }
 
+  /// The bvec with bytes at a place in their order; nil where there is none.
+  /// - Complexity: O(1); of a borrowed iterator O(`index`).
+  package func bvec(at index: Int) -> BVec? {
+    guard var walk = borrowed else {
+      return index >= 0 && index < list.count ? list[index] : nil
+    }
+    var left = index
+    while left >= 0, walk.count > 0, let next = walk.nextBVec {
+      if left == 0 { return next }
+      left -= 1
+      walk.step(next.length)
+    }
+    return nil
+  }
+
   /// Adds pages until the iterator has no bytes left or this is full, and
   /// advances it (bio_iov_iter_get_pages).
   ///

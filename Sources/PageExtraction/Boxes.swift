@@ -128,25 +128,22 @@ package final class BioBox: @unchecked Sendable {
     case .none: 0
     }
   }
+  /// How many bvecs `bvec` gives; those of a borrowed iterator are counted.
   package var count: Int {
     switch value {
-    case .some(let bio): bio.bvecCount
-    case .none: 0
+    case .some(let bio):
+      guard bio.isBorrowed else { return bio.bvecCount }
+      var count = 0
+      bio.forEachBVec { _ in count += 1 }
+      return count
+    case .none: return 0
     }
   }
-  /// The bvec with bytes at a place in their order; nil beyond the last.
-  /// - Complexity: O(`index`).
+  /// The bvec with bytes at a place in their order; nil where there is none.
   package func bvec(_ index: Int) -> BVec? {
     switch value {
-    case .some(let bio):
-      var found: BVec?
-      var place = 0
-      bio.forEachBVec { bvec in
-        if place == index { found = bvec }
-        place += 1
-      }
-      return found
-    case .none: return nil
+    case .some(let bio): bio.bvec(at: index)
+    case .none: nil
     }
   }
   package func markDirty() {

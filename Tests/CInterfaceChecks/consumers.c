@@ -82,6 +82,7 @@ int check_scatter_lists(void) {
   gup_sg *sg;
   gup_iter iter;
   struct gup_sg_entry entry;
+  CHECK(gup_sg_create(it.machine, SIZE_MAX, &sg) == -ENOMEM);
   CHECK(gup_sg_create(it.machine, 3, &sg) == 0);
   CHECK(gup_iter_ubuf(&iter, it.mm, GUP_DEST, it.at + PAGE + 8, 2 * PAGE) == 0);
   CHECK(gup_iter_extract_to_sg(&iter, sg, SIZE_MAX, SIZE_MAX, 0) == -EFAULT);
@@ -112,7 +113,24 @@ int check_bios(void) {
   CHECK(gup_bio_add_pages(bio, &iter, 0) == 2 * PAGE && gup_bio_length(bio) == 2 * PAGE);
   CHECK(gup_bio_count(bio) == 3 && gup_bio_get(bio, 2, &bvec) == 0 && bvec.length == 512);
   CHECK(gup_bio_get(bio, 3, &bvec) == -EINVAL && gup_bio_mark_dirty(bio) == 0);
+  CHECK(gup_bio_get(bio, SIZE_MAX, &bvec) == -EINVAL);
   CHECK(gup_bio_release(bio, true) == 0 && gup_bio_length(bio) == -EINVAL);
+
+  // Bvecs are taken as they are, but for those without bytes and beyond the count.
+  gup_page *page;
+  CHECK(gup_page_alloc(it.machine, 0, &page) == 0);
+  struct gup_bvec segments[] = {{page, 0, 0}, {page, 512, 0}, {page, 0, 9}, {page, 512, 1024},
+                                {page, 512, 2048}};
+  CHECK(gup_iter_bvec(&iter, it.machine, GUP_DEST, segments, 5, 1000) == 0);
+  CHECK(gup_bio_create(it.machine, 4, 0, &bio) == 0);
+  CHECK(gup_bio_add_pages(bio, &iter, 0) == 1000 && gup_iter_count(&iter) == 0);
+  CHECK(gup_bio_count(bio) == 2 && gup_bio_get(bio, 2, &bvec) == -EINVAL);
+  CHECK(gup_bio_get(bio, 0, &bvec) == 0 && bvec.offset == 0 && bvec.length == 512);
+  CHECK(gup_bio_get(bio, 1, &bvec) == 0 && bvec.offset == 1024 && bvec.length == 488);
+  CHECK(gup_iter_bvec(&iter, it.machine, GUP_DEST, segments, 2, 512) == 0);
+  CHECK(gup_bio_add_pages(bio, &iter, 0) == -EINVAL && gup_iter_count(&iter) == 512);
+  CHECK(gup_bio_release(bio, true) == 0 && gup_put_page(page) == 0);
+  CHECK(gup_bio_create(it.machine, SIZE_MAX, 0, &bio) == -ENOMEM);
   return scene_close(&it);
 }
 

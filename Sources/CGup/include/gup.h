@@ -283,7 +283,7 @@ int gup_unpin_folios(gup_page *const *folios, int64_t count);
 /// An index of pages, for XARRAY iterators. It holds no reference on them.
 int gup_xarray_create(gup_machine *machine, gup_xarray **xarray);
 int gup_xarray_destroy(gup_xarray *xarray);
-/// Stores a page, of several indices for an order of 1 to 9; NULL erases.
+/// Stores a page, at the 2^order indices around `index`, order 0 to 9; NULL erases.
 int gup_xarray_store(gup_xarray *xarray, uint64_t index, unsigned order, gup_page *page);
 /// Stores a value of 63 bits in place of a page (xa_mk_value).
 int gup_xarray_store_value(gup_xarray *xarray, uint64_t index, uint64_t value);
@@ -528,8 +528,10 @@ int gup_sg_release(gup_sg *sg, bool dirty);
 /// A block transfer of at most `max_bvecs` bvecs, in whole blocks (a power of
 /// two; 0: 512). -ENOMEM.
 int gup_bio_create(gup_machine *machine, size_t max_bvecs, size_t block_size, gup_bio **bio);
-/// Adds pages until iterator or bio is at its end (bio_iov_iter_get_pages).
-/// Returns the bytes.
+/// Adds pages until iterator or bio is at its end (bio_iov_iter_get_pages). A BVEC
+/// iterator is taken whole and by an empty bio only; its segments must stay as
+/// they are until the release. Returns the bytes. -EINVAL for what is held
+/// otherwise or has no room, -EFAULT for less than a block or no progress.
 int64_t gup_bio_add_pages(gup_bio *bio, gup_iter *iter, unsigned flags);
 int64_t gup_bio_length(gup_bio *bio);
 int64_t gup_bio_count(gup_bio *bio);
