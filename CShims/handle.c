@@ -94,17 +94,33 @@ uint64_t cshims_handle_find(uint32_t kind, const void *object) {
   return found;
 }
 
+/// Are the next four pointers of a list one machine's? One branch for all.
+static bool are_four_of(const void *const *list, uintptr_t pages, uint64_t frame_count) {
+  unsigned are = cshims_page_is_of(list[0], pages, frame_count);
+  are &= cshims_page_is_of(list[1], pages, frame_count);
+  are &= cshims_page_is_of(list[2], pages, frame_count);
+  are &= cshims_page_is_of(list[3], pages, frame_count);
+  return are != 0;
+}
+
 const void *cshims_first_unreal_page(const void *const *list, size_t count) {
   // Most of a list is one machine's: what it is compared with is read once.
   uintptr_t pages = 0;
   uint64_t frame_count = 0;
-  for (size_t i = 0; i < count; i++) {
+  for (size_t i = 0; i < count;) {
     const void *page = list[i];
-    if (cshims_page_is_of(page, pages, frame_count) || page == NULL) continue;
-    if (!cshims_page_is_real(page)) return page;
-    const cshims_machine *machine = cshims_machine_of((const cshims_page *)page);
-    pages = (uintptr_t)machine->pages;
-    frame_count = machine->frame_count;
+    if (count - i >= 4 && are_four_of(&list[i], pages, frame_count)) {
+      i += 4;
+    } else if (cshims_page_is_of(page, pages, frame_count) || page == NULL) {
+      i++;
+    } else if (cshims_page_is_real(page)) {
+      // It is looked at again, as its machine's.
+      const cshims_machine *machine = cshims_machine_of((const cshims_page *)page);
+      pages = (uintptr_t)machine->pages;
+      frame_count = machine->frame_count;
+    } else {
+      return page;
+    }
   }
   return NULL;
 }

@@ -83,6 +83,23 @@ int check_pages_that_are_none(void) {
     CHECK(gup_unpin_user_pages(pages, 3) == -EINVAL);
     CHECK(gup_unpin_user_pages_dirty_lock(pages, 3, true) == -EINVAL);
   }
+  // Wherever it stands in a list, among pages of two machines and empty slots.
+  gup_machine *other;
+  gup_page *foreign, *list[11], *kept;
+  CHECK(gup_machine_create(&(struct gup_machine_options){.capacity = PAGE}, &other) == 0);
+  CHECK(gup_page_alloc(other, 0, &foreign) == 0);
+  for (size_t i = 0; i < 11; i++) list[i] = i == 4 ? NULL : i > 8 ? foreign : pages[i % 2];
+  for (size_t i = 0; i < 11; i++) {
+    kept = list[i];
+    list[i] = wrong[i % (sizeof wrong / sizeof *wrong)];
+    CHECK(gup_put_pages(list, 11) == -EINVAL && gup_unpin_user_pages(list, 11) == -EINVAL);
+    list[i] = kept;
+  }
+  CHECK(gup_page_get_state(foreign, &state) == 0 && state.references == 1);
+  for (size_t i = 0; i < 9; i++) CHECK(i == 4 || gup_get_page(list[i]) == 0);
+  CHECK(gup_get_page(foreign) == 0 && gup_put_pages(list, 11) == 0);
+  CHECK(gup_page_get_state(foreign, &state) == 0 && state.is_free);
+  CHECK(gup_machine_destroy(other) == 0);
   CHECK(gup_unpin_user_page(NULL) == -EINVAL && gup_put_pages(NULL, 1) == -EINVAL);
   CHECK(gup_page_get_state(good, &state) == 0 && state.pins == 1 && !state.is_free);
   CHECK(gup_unpin_user_page_range_dirty_lock(good, INT64_MAX, false) == -EINVAL);

@@ -88,7 +88,8 @@ struct ConsumerTests {
     // Leaks are valgrind's to find: the sanitizer's search needs ptrace(2), which not every place has.
     try passes(
       "gcc \(Self.strict) -fsanitize=address,undefined -fno-sanitize-recover=all \(Self.checks)"
-        + " -L$P/lib -l:libgup.a -lpthread && ASAN_OPTIONS=detect_leaks=0:handle_segv=0 ./checks")
+        + " -L$P/lib -l:libgup.a -lpthread && ASAN_OPTIONS=detect_leaks=0:handle_segv=0"
+        + ":allocator_may_return_null=1 ./checks")
   }
 
   @Test("valgrind finds no error and no leak in the static build")
