@@ -479,12 +479,17 @@ extension Machine {
 
   /// Makes the lists anew: `held` puts a frame that is held right and says how many
   /// it and its folio are; nil is free. While nothing else moves.
+  ///
+  /// What the old lists say is read on the way, frame by frame. So nothing may be
+  /// inserted whose buddy is still to come: a run ends at a frame that is held, or
+  /// where the largest blocks end.
   func rebuildZone(_ held: (UInt64) -> Int?) {
     lockZone()
     forgetLists()
     unsafe zone.pointee.freeFrames = freshFrameCount
     var run: (start: UInt64, count: Int) = (0, 0)
     var next: UInt64 = 0
+    var listedEnd: UInt64 = 0
     func flush() {
       guard run.count > 0 else { return }
       insertRun(run.start, run.count)
@@ -494,25 +499,27 @@ extension Machine {
     forEachSeenFrame { frame in
       // The zero page has no lists to go to, and the machine's own reference.
       guard frame >= Machine.reservedFrames, frame >= next else { return }
+      let flags = page(frame).flags
+      if flags & CSHIMS_PAGE_BUDDY != 0 { listedEnd = frame + 1 << UInt64(page(frame).folioOrder) }
       if let count = held(frame) {
         next = frame + UInt64(count)
         return
       }
-      makeFree(frame)
+      makeFree(frame, wasListed: frame < listedEnd)
       if run.count > 0, frame != run.start + UInt64(run.count) { flush() }
       if run.count == 0 { run.start = frame }
       run.count += 1
-      if run.count == 1024 { flush() }
+      if frame & 1023 == 1023 { flush() }
     }
     flush()
     unsafe cshims_lock_release(&zone.pointee.lock)
   }
 
-  private func makeFree(_ frame: UInt64) {
+  private func makeFree(_ frame: UInt64, wasListed: Bool) {
     let page = page(frame)
-    // What was free keeps what is known of its bytes.
-    let wasFree = page.isFree && page.flags & CSHIMS_PAGE_TAIL == 0
-    let stale = wasFree ? page.flags & CSHIMS_PAGE_STALE : CSHIMS_PAGE_STALE
+    // What stood in a list keeps what is known of its bytes. Of the rest some have a
+    // free frame's count and flags, but were killed on their way there.
+    let stale = wasListed ? page.flags & CSHIMS_PAGE_STALE : CSHIMS_PAGE_STALE
     unsafe cshims_page_reset_flags(page.descriptor, stale)
     unsafe cshims_page_restore(page.descriptor, CSHIMS_REF_FREE, 0, 0)
   }
