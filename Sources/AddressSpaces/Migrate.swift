@@ -11,7 +11,9 @@
 //             walk whose count is not seen below sees the entry changed and
 //             undoes it (rule G3)
 //   refuse    unless the count is exactly the mappings', and the cache's one: a
-//             pin or a reference keeps it where it is (rule G6)
+//             pin or a reference keeps it where it is (rule G6). Then the count is
+//             the free sentinel, in one step: who finds the page in its cache's
+//             index from here on gets no count on it
 //   copy      to the new frames, through the window, with each page's exclusive bit
 //   install   the cache's index, then the entries, as they were but for the frame
 //   let go    of the old folio's counts, then of the locks: who waits in the trap
@@ -181,7 +183,9 @@ extension MM {
   ) -> MigrationOutcome {
     let (head, cache) = (shown.head, shown.cache)
     shown.hide()
-    var outcome = refusal(of: head, besides: shown.references) ?? .moved
+    let isFrozen = !head.mayBePinned && shown.freeze()
+    var outcome: MigrationOutcome =
+      isFrozen ? .moved : refusal(of: head, besides: shown.references) ?? .referenced
     if outcome == .moved, target == nil {
       // Entries are still now; all of them must be clean.
       shown.forEachRun { run in
@@ -190,6 +194,7 @@ extension MM {
         }
       }
     }
+    if outcome == .moved, let target { copy(shown, to: target, keepsMovable: keepsMovable) }
     if outcome == .moved, let cache {
       let pages = unsafe cache.state.pointee.pages
       if let target {
@@ -198,13 +203,14 @@ extension MM {
         pages.erase(shown.index)
       }
     }
+    if isFrozen { shown.thaw() }
     guard outcome == .moved else {
       shown.show(head)
       target?.releaseUnnoted(.reference)
       return outcome
     }
     if let target {
-      copy(shown, to: target, keepsMovable: keepsMovable)
+      moveCounts(of: shown, to: target)
       shown.show(target)
       unsafe machine.header.emit(
         .migrate, address: shown.address, frame: target.frame, pageCount: shown.pageCount)
@@ -217,8 +223,7 @@ extension MM {
     return .moved
   }
 
-  /// The bytes, what is known of each page, and the counts of the mappings, which
-  /// leave the old folio with nothing but their references.
+  /// The bytes, and what is known of each page.
   private func copy(_ shown: FolioMappings, to target: Page, keepsMovable: Bool) {
     let (old, new) = unsafe (shown.head.descriptor, target.descriptor)
     unsafe cshims_copy(
@@ -230,6 +235,14 @@ extension MM {
     if keepsMovable { flags |= CSHIMS_PAGE_MOVABLE }
     for i in 0..<shown.pageCount {
       unsafe _ = cshims_page_set_flags(new + i, cshims_page_flags(old + i) & flags)
+    }
+  }
+
+  /// The counts of the mappings, which leave the old folio with nothing but their
+  /// references.
+  private func moveCounts(of shown: FolioMappings, to target: Page) {
+    let (old, new) = unsafe (shown.head.descriptor, target.descriptor)
+    for i in 0..<shown.pageCount {
       let maps = unsafe cshims_page_map_load(old + i)
       if maps == 0 { continue }
       unsafe _ = cshims_page_map_fetch_add(new + i, maps)
@@ -245,6 +258,17 @@ extension MM {
 }
 
 extension FolioMappings {
+  /// Makes the count, if it is what mappings and cache account for, the free
+  /// sentinel: every grab fails until `thaw`. False when anybody else holds it.
+  func freeze() -> Bool {
+    unsafe cshims_page_ref_exchange(head.descriptor, UInt32(references), CSHIMS_REF_FREE)
+  }
+
+  /// Gives the count back, whatever late grabs add to it.
+  func thaw() {
+    unsafe _ = cshims_page_ref_fetch_add(head.descriptor, UInt32(references) &- CSHIMS_REF_FREE)
+  }
+
   /// Makes every entry not present, in table and view. What it held stays in it.
   func hide() {
     forEachRun { run in

@@ -258,18 +258,24 @@ struct MovementTests {
     }
   }
 
-  @Test(
-    "reclaim and MADV_PAGEOUT take clean file pages, which come back when touched",
-    arguments: TrapTier.all)
-  func filePages(tier: TrapTier) throws {
+  /// A file without a name, of four pages that hold 1, 2, 3 and 4.
+  private static func fileOfFourPages() throws -> Int32 {
     var path = Array("/tmp/gup-test-XXXXXX".utf8CString)
     let descriptor = unsafe path.withUnsafeMutableBufferPointer { unsafe mkstemp($0.baseAddress!) }
     try #require(descriptor >= 0)
-    defer { close(descriptor) }
     unsafe path.withUnsafeBufferPointer { unsafe _ = unlink($0.baseAddress!) }
     let bytes = (0..<4).flatMap { [UInt8](repeating: UInt8($0 + 1), count: 4096) }
     let written = unsafe bytes.withUnsafeBytes { unsafe write(descriptor, $0.baseAddress!, 16384) }
     try #require(written == 16384)
+    return descriptor
+  }
+
+  @Test(
+    "reclaim and MADV_PAGEOUT take clean file pages, which come back when touched",
+    arguments: TrapTier.all)
+  func filePages(tier: TrapTier) throws {
+    let descriptor = try Self.fileOfFourPages()
+    defer { close(descriptor) }
     try withMachine(tier: tier) { memory in
       let file = try MappedFile(duplicating: descriptor, memory: memory)
       let space = try AddressSpace(memory: memory)
@@ -302,6 +308,60 @@ struct MovementTests {
       }
       space.exit()
       other.exit()
+      withExtendedLifetime(file) {}
+    }
+  }
+
+  @Test(
+    "G6: a page found in a file's index, counted, and found again has the file's bytes and stays",
+    arguments: [Advice?.none, .pageOut])
+  func foundInTheIndex(advice: Advice?) throws {
+    let descriptor = try Self.fileOfFourPages()
+    defer { close(descriptor) }
+    try withMachine { memory in
+      let file = try MappedFile(duplicating: descriptor, memory: memory)
+      let space = try AddressSpace(memory: memory)
+      let start = try space.map(file: file, length: .pages(4))
+      let stop = Atomic(false)
+      let found = Atomic(0)
+      let wrong = Atomic(0)
+      let moved = Atomic(0)
+      onThreads(3) { thread in
+        if thread == 0 {
+          var round = 0
+          while round < 500 || found.load(ordering: .relaxed) < 500 {
+            round += 1
+            if (try? space.read(4 * 4096, at: start)) == nil { wrong.add(1, ordering: .relaxed) }
+            if let advice {
+              try? space.advise(start, length: .pages(4), advice)
+              moved.add(1, ordering: .relaxed)
+            } else {
+              let movement = try? space.migrate(start, length: .pages(4))
+              moved.add(movement?.moved ?? 0, ordering: .relaxed)
+            }
+          }
+          stop.store(true, ordering: .releasing)
+          return
+        }
+        var index: UInt64 = 0
+        while !stop.load(ordering: .acquiring) {
+          index = (index + 1) & 3
+          guard let page = file.pages.load(index).page, page.tryAcquire(.reference) else {
+            continue
+          }
+          if file.pages.load(index).page == page {
+            let bytes = unsafe page.bytes
+            let isRight = unsafe bytes[0] == UInt8(index + 1) && bytes[4095] == UInt8(index + 1)
+            let stays = file.pages.load(index).page == page
+            if !isRight || !stays { wrong.add(1, ordering: .relaxed) }
+            found.add(1, ordering: .relaxed)
+          }
+          page.release(.reference)
+        }
+      }
+      #expect(wrong.load(ordering: .relaxed) == 0)
+      #expect(moved.load(ordering: .relaxed) > 0)
+      space.exit()
       withExtendedLifetime(file) {}
     }
   }
