@@ -88,7 +88,8 @@ extension MM {
     return counted(cshims_show(host, length, CSHIMS_PROT_NONE, file, 0))
   }
 
-  /// Maps frames at a host address, every page absent unless they may be read.
+  /// Maps frames at a host address, every page absent unless they may be read: then
+  /// loads bring them in, and who opens them to stores has protected them before.
   private func mapFrames(
     _ host: UInt64, _ length: UInt64, frame: UInt64,
     _ protection: cshims_protection = CSHIMS_PROT_NONE
@@ -97,7 +98,7 @@ extension MM {
     let error = counted(cshims_show(host, length, protection, file, frame << 12))
     guard error == 0, usesUserfaultfd else { return error }
     let registered = counted(cshims_userfaultfd_register(userfaultfd, host, length))
-    guard registered == 0 else { return registered }
+    guard registered == 0, protection == CSHIMS_PROT_NONE else { return registered }
     return counted(cshims_protect(host, length, CSHIMS_PROT_READ_WRITE))
   }
 
@@ -380,9 +381,13 @@ extension MM {
         return counted(cshims_userfaultfd_write_protect(userfaultfd, host, length, !writable))
       }
       // What malloc's structures stand on must not be out of sight for a moment.
-      let error = mapFrames(
+      var error = mapFrames(
         host, length, frame: run.frame, isAdopted ? protection : CSHIMS_PROT_NONE)
-      return error != 0 ? error : install(host, length, protected: !writable)
+      if error == 0 { error = install(host, length, protected: !writable) }
+      if error == 0, isAdopted, !writable {
+        error = counted(cshims_protect(host, length, CSHIMS_PROT_READ_WRITE))
+      }
+      return error
     }
     if run.from.contains(.elsewhere) {
       let error = establish(run.start, run.end)
