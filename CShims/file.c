@@ -67,3 +67,14 @@ int cshims_file_write(int fd, const void *from, uint64_t length, uint64_t offset
 }
 
 int cshims_file_sync(int fd) { return fsync(fd) == 0 ? 0 : errno; }
+
+cshims_file_identity cshims_file_identify(int fd) {
+  struct stat status;
+  if (fstat(fd, &status) != 0) return (cshims_file_identity){0, 0};
+  return (cshims_file_identity){status.st_dev, status.st_ino};
+}
+
+bool cshims_file_is(int fd, cshims_file_identity identity) {
+  cshims_file_identity own = cshims_file_identify(fd);
+  return own.inode != 0 && own.inode == identity.inode && own.device == identity.device;
+}

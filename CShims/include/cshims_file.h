@@ -19,4 +19,13 @@ int cshims_file_read(int fd, void *to, uint64_t length, uint64_t offset, uint64_
 int cshims_file_write(int fd, const void *from, uint64_t length, uint64_t offset);
 int cshims_file_sync(int fd);
 
+/// Which file a descriptor means, in whatever process.
+typedef struct cshims_file_identity {
+  uint64_t device, inode;
+} cshims_file_identity;
+/// All zero for what is no open descriptor.
+cshims_file_identity cshims_file_identify(int fd);
+/// Does `fd` mean that file in this process?
+bool cshims_file_is(int fd, cshims_file_identity identity);
+
 #endif

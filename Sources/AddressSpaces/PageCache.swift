@@ -22,8 +22,11 @@ struct PageCache {
   var files = InlineArray<32, UInt32>(repeating: 0)
   /// On a joinable machine: the next cache, an address.
   var next: UInt64 = 0
-  /// The file behind it, or -1.
+  /// The file behind it, or -1: a descriptor of the process that opened it, and of
+  /// the children that inherited it.
   var file: Int32
+  /// What that must mean to be the same file in another process.
+  var identity: cshims_file_identity
   /// Bytes of the file or object; pages beyond the last one cannot be brought in.
   var length: UInt64
   /// The frame number that index 0 would have as its home, and how many have
@@ -71,7 +74,8 @@ struct PageCacheHandle {
     let state = unsafe memory.bindMemory(to: PageCache.self, capacity: 1)
     unsafe state.initialize(
       to: PageCache(
-        lock: cshims_lock(), pages: pages, references: 1, file: file, length: length,
+        lock: cshims_lock(), pages: pages, references: 1, file: file,
+        identity: file < 0 ? cshims_file_identity() : cshims_file_identify(file), length: length,
         home: home ?? Area.noHome, homeCount: home == nil ? 0 : pageCount, pageFlags: pageFlags))
     guard unsafe cshims_lock_init(&state.pointee.lock) == 0 else {
       if let home { machine.releaseSpan(home, count: pageCount) }
@@ -199,6 +203,13 @@ struct PageCacheHandle {
     guard isFile else { return 0 }
     lock()
     defer { unlock() }
+    return writeDirtyPages(first, last, isProtected)
+  }
+
+  /// The same under the lock, or while nothing moves.
+  func writeDirtyPages(
+    _ first: UInt64, _ last: UInt64, _ isProtected: (UInt64, Page) -> Bool
+  ) -> Int32 {
     var result: Int32 = 0
     var index = first
     while let item = unsafe state.pointee.pages.next(from: index), item.index <= last {

@@ -291,10 +291,15 @@ extension PageCacheHandle {
     }
     forEach(machine) { cache in
       guard unsafe cache.state.pointee.references == 0 else { return }
-      _ = cache.writeBack(0, .max)
+      // Where this process has the file: under its number there may be another here.
+      let file = unsafe cache.state.pointee.file
+      if unsafe cshims_file_is(file, cache.state.pointee.identity) {
+        // Not by `writeBack`, which would wait at the gate that we have closed.
+        _ = cache.writeDirtyPages(0, .max) { _, _ in false }
+        _ = cshims_close(file)
+      }
       cache.delist()
       unsafe cache.state.pointee.pages.destroy()
-      // The descriptor of the file was the dead one's, or is closed with us.
       unsafe machine.arena.free(
         UnsafeMutableRawPointer(cache.state), byteCount: MemoryLayout<PageCache>.size)
     }

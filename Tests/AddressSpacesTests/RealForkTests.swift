@@ -68,6 +68,11 @@ struct RealForkTests {
   func deadFounder(tier: TrapTier) throws { try expectDone("deadFounder", tier) }
 
   @Test(
+    "9: what a dead process had stored into a file of its own goes into no other process's",
+    arguments: TrapTier.testable)
+  func deadFile(tier: TrapTier) throws { try expectDone("deadFile", tier) }
+
+  @Test(
     "9: four generations fork and join, pin, and end in every order",
     arguments: TrapTier.testable)
   func generations(tier: TrapTier) throws { try expectDone("generations", tier) }

@@ -335,6 +335,55 @@ enum Joined {
     expect(forkhelper_wait(founder), endsBy: SIGKILL)
   }
 
+  /// A child is killed with stores of its own in a file that only it has mapped. One
+  /// that it has inherited gets them. Of one that it has opened the parent has the
+  /// number for another file.
+  static func deadFile(_ tier: TrapTier) throws {
+    for isInherited in [true, false] {
+      try withJoinable(tier) { memory in
+        let space = try AddressSpace(memory: memory)
+        let ready = Signal()
+        let (theirs, mine) = unsafe (emptyFile(), emptyFile())
+        var at = UserAddress(0)
+        func map(_ space: AddressSpace) throws {
+          let file = try unsafe MappedFile(duplicating: fileno(theirs), memory: memory)
+          at = try space.map(file: file, length: .pages(1), protection: .readWrite)
+        }
+        if isInherited { try map(space) }
+        let child = startChild {
+          let own = try space.joinAfterFork()
+          if !isInherited { try map(own) }
+          own.store(0x66, at: at)
+          ready.send()
+          pause()
+        }
+        let copies = (0..<32).map { _ in unsafe dup(fileno(mine)) }
+        if isInherited { try space.unmap(at, length: .pages(1)) }
+        check(ready.receive() == 1)
+        forkhelper_kill(child)
+        expect(forkhelper_wait(child), endsBy: SIGKILL)
+        memory.reapDeadProcesses()
+        check(unsafe firstByte(of: theirs) == (isInherited ? 0x66 : 0))
+        check(unsafe firstByte(of: mine) == 0, "a stranger's file")
+        for copy in copies { close(copy) }
+        unsafe fclose(mine)
+        unsafe fclose(theirs)
+      }
+    }
+  }
+
+  private static func emptyFile() -> UnsafeMutablePointer<FILE> {
+    let file = unsafe tmpfile()!
+    check(unsafe ftruncate(fileno(file), 4096) == 0)
+    return unsafe file
+  }
+
+  private static func firstByte(of file: UnsafeMutablePointer<FILE>) -> UInt8 {
+    var byte: UInt8 = 0xff
+    check(unsafe pread(fileno(file), &byte, 1, 0) == 1)
+    return byte
+  }
+
   /// Four generations, each with bytes of its own, that end in every order.
   static func generations(_ tier: TrapTier) throws {
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {

@@ -17,7 +17,7 @@ import TestSupport
 
 enum Scenario: String, CaseIterable {
   case touches, noReuse, sharedMemory, calls, releases, ends, storm, ownMachine
-  case bytes, refusals, deadChildren, deadFounder, generations, crowd, kills, cInterface
+  case bytes, refusals, deadChildren, deadFounder, deadFile, generations, crowd, kills, cInterface
 
   func run(_ tier: TrapTier) throws {
     switch self {
@@ -33,6 +33,7 @@ enum Scenario: String, CaseIterable {
     case .refusals: try Joined.refusals(tier)
     case .deadChildren: try Joined.deadChildren(tier)
     case .deadFounder: try Joined.deadFounder(tier)
+    case .deadFile: try Joined.deadFile(tier)
     case .generations: try Joined.generations(tier)
     case .crowd: try Joined.crowd(tier)
     case .kills: try Joined.kills(tier)
