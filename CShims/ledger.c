@@ -118,7 +118,9 @@ int cshims_ledger_open(cshims_machine *machine) {
 /// Switches itself off for good. Under the lock.
 static void give_up(void) {
   static const char sorry[] = "gup: ledger: no memory for more notes; it is off from here on\n";
-  if (write(STDERR_FILENO, sorry, sizeof sorry - 1) < 0) return;
+  // Off also where nobody can be told.
+  ssize_t written = write(STDERR_FILENO, sorry, sizeof sorry - 1);
+  (void)written;
   for (size_t i = 0; i < CSHIMS_MACHINE_PLACES; i++) atomic_store(&listed[i], 0);
   atomic_store(&cshims_ledgers, 0);
 }
@@ -364,8 +366,12 @@ uint64_t cshims_ledger_report(int fd) {
 }
 
 uint64_t cshims_ledger_close(cshims_machine *machine) {
-  if (atomic_exchange(&listed[place_of(machine)], 0) == 0) return 0;
   lock_ledger();
+  // Under the lock: it may be giving up, which counts every machine out.
+  if (atomic_exchange(&listed[place_of(machine)], 0) == 0) {
+    unlock_ledger();
+    return 0;
+  }
   atomic_fetch_sub(&cshims_ledgers, 1);
   uint64_t total = report(STDERR_FILENO, machine);
   for (size_t at = 0; at < capacity;) {
