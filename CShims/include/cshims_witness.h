@@ -46,7 +46,8 @@ int cshims_buffer_unmap(void *base, uint64_t length);
 /// Bytes of the mapping that starts at `base` that stand in huge pages now.
 int cshims_buffer_huge_bytes(const void *base, uint64_t *bytes);
 
-/// fork(2): a child that ends at once. It must be waited for.
+/// As fork(2) does, but no handlers run: a child that ends at once. It must be
+/// waited for.
 int cshims_fork_idle_child(int *pid);
 /// Waits for the end of a child of this process.
 int cshims_wait_for_child(int pid);
