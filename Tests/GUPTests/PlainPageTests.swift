@@ -94,12 +94,14 @@ struct PlainPageTests {
       box.memory.arm(.grab, countdown: 0)
       #expect(isPlain(box, .pin, start))
 
-      try #require(unsafe Ledger.open(header) == 0)
-      try box.take(.pinUserPagesFast, start, count, .write)
-      #expect(!isPlain(box, .pin, start))
-      #expect(box.taken(0)?.dropPlainly(.pin, membership: 1).isPlain == false)
-      box.release(.pinUserPagesFast, count)
-      #expect(unsafe Ledger.close(header) == 0)
+      try withLedger {
+        try #require(unsafe Ledger.open(header) == 0)
+        try box.take(.pinUserPagesFast, start, count, .write)
+        #expect(!isPlain(box, .pin, start))
+        #expect(box.taken(0)?.dropPlainly(.pin, membership: 1).isPlain == false)
+        box.release(.pinUserPagesFast, count)
+        #expect(unsafe Ledger.close(header) == 0)
+      }
     }
   }
 
