@@ -206,7 +206,7 @@ enum Joined {
       let counts = { (0..<8).map { space.page(at: shared + .pages($0))!.referenceCount } }
       let before = (memory.freeFrameCount, counts(), memory.counters.outstanding)
       for end in 0..<5 {
-        let ready = Signal()
+        let (ready, mayEnd) = (Signal(), Signal())
         let child = startChild {
           if end == 3 {
             ready.send()
@@ -229,6 +229,8 @@ enum Joined {
           unpinUserPage(own.page(at: start)!)
           check(own.page(at: start)!.referenceCount == 1)
           ready.send()
+          // While it is looked at: who has gone may be reaped at any moment.
+          if end != 0 { check(mayEnd.receive() == 1) }
           if end == 1 { exit(0) }
           if end == 2 {
             let arguments = unsafe [strdup("/bin/sleep"), strdup("0.3"), nil]
@@ -243,13 +245,15 @@ enum Joined {
         }
         check(ready.receive() == 1)
         if end != 3 { check(memory.freeFrameCount < before.0) }
+        mayEnd.send()
         if end == 0 || end == 3 { forkhelper_kill(child) }
         if end == 2 {
           while memory.reapDeadProcesses() == 0, memory.freeFrameCount != before.0 { usleep(1000) }
         } else {
           _ = forkhelper_wait(child)
-          memory.reapDeadProcesses()
         }
+        // Also waits for the reaper thread, which may be at it.
+        memory.reapDeadProcesses()
         check(memory.freeFrameCount == before.0, "end \(end): \(Account(memory))")
         check(counts() == before.1, "end \(end): \(counts())")
         check(memory.counters.outstanding == before.2, "end \(end): \(memory.counters)")
@@ -299,6 +303,8 @@ enum Joined {
         check(page.pinCount == 1 && page.mapCount == 2 && page.referenceCount == 3 + 1024)
         forkhelper_kill(own)
         while memory.reapDeadProcesses() == 0, page.pinCount != 0 { usleep(1000) }
+        // Waits for the reaper thread, which may be at it.
+        memory.reapDeadProcesses()
         check(page.pinCount == 0 && page.referenceCount == 2, "\(page)")
         for i in 0..<32 { check(mine.load(start + .pages(i)) == 5) }
         // 32 of its own, 8 shared: the founder's copies have gone.
@@ -424,7 +430,12 @@ enum Joined {
           check(up.receive() == 1)
           let process = Int32(space.loadWord(processes + ByteCount(8 * i)))
           if i == 0 { expectWell(forkhelper_wait(first)) }
-          while kill(process, 0) == 0, i != 0, memory.reapDeadProcesses() == 0 { usleep(1000) }
+          // One that a reaper thread has buried stays a zombie, which kill(2) finds.
+          var turns = 0
+          while kill(process, 0) == 0, i != 0, memory.reapDeadProcesses() == 0, turns < 1000 {
+            usleep(1000)
+            turns += 1
+          }
           check(space.load(start + .pages(3)) == 1)
         }
         for i in 0..<16 { space.store(1, at: start + .pages(i)) }
