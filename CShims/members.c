@@ -264,7 +264,7 @@ void cshims_fork_wait(void) {
   close(news[1]);
   news[1] = -1;
   struct pollfd ready = {.fd = news[0], .events = POLLIN};
-  int left = 2000;
+  int left = 10000;
   // Readable, or at its end: either way the child has said what it will say.
   while (poll(&ready, 1, left) < 0 && errno == EINTR && left > 0) left -= 10;
 }
