@@ -27,7 +27,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -38,12 +37,6 @@ enum {
 };
 
 //===--- Turns ------------------------------------------------------------===//
-
-static void sleep_on(_Atomic(uint32_t) *turn, uint32_t value, int milliseconds) {
-  struct timespec limit = {.tv_sec = milliseconds / 1000,
-                           .tv_nsec = (long)(milliseconds % 1000) * 1000000};
-  syscall(SYS_futex, turn, FUTEX_WAIT, value, &limit, NULL, 0);
-}
 
 static void pass_turn(cshims_stage *stage, uint32_t next) {
   atomic_store_explicit(&stage->turn, next, memory_order_release);
@@ -79,7 +72,7 @@ _Noreturn static void play(cshims_stage *stage, uint32_t me) {
     if (turn >= stage->count) _exit(0);
     const cshims_stage_step *step = &stage->steps[turn];
     if (is_devices(step) || step->process != me) {
-      sleep_on(&stage->turn, turn, 1000);
+      stage_sleep(&stage->turn, turn, 1000);
       continue;
     }
     if (step->kind == CSHIMS_STAGE_EXIT) _exit(0);
@@ -88,7 +81,7 @@ _Noreturn static void play(cshims_stage *stage, uint32_t me) {
       continue;
     }
     // A sibling: the director is everybody's parent and sees every end.
-    pid_t child = fork_with(CLONE_PARENT);
+    pid_t child = fork_with(CLONE_PARENT | CLONE_FILES);
     if (child == 0) {
       me = step->other;
       prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -129,7 +122,8 @@ static bool lost(cshims_stage *stage) {
 static int run(cshims_stage *stage) {
   int error = stage_device_prepare(stage);
   if (error) return error;
-  pid_t first = fork_with(0);
+  // All know what one opens: what holds a transfer up is closed by the director.
+  pid_t first = fork_with(CLONE_FILES);
   if (first < 0) return errno;
   if (first == 0) play(stage, 0);
   stage->processes[0] = first;
@@ -145,7 +139,7 @@ static int run(cshims_stage *stage) {
       stage->processes[step->process] = 0;
       finish(stage, turn, 0);
     } else {
-      sleep_on(&stage->turn, turn, 50);
+      stage_sleep(&stage->turn, turn, 50);
       if (turn_of(stage) != turn) continue;
       if (lost(stage)) error = EPROTO;
       else if (cshims_monotonic_ns() > limit) error = ETIMEDOUT;
@@ -214,10 +208,11 @@ _Noreturn static void direct(cshims_stage *stage, int socket, const char *direct
   setrlimit(RLIMIT_CORE, &no_core);
 
   int error = cshims_guard_reinstall();
-  if (!error) error = stage_device_open(directory, &stage->direct_error);
+  if (!error) error = stage_device_open(directory, &stage->direct_error, &stage->stall_error);
   if (!error) find_zero_frame(stage, false);
   if (!error) find_zero_frame(stage, true);
   if (!error) error = find_ground(stage);
+  if (!error && !stage->stall_error) stage->stall_error = stage_stall_prepare();
   for (;;) {
     if (send(3, &error, sizeof error, MSG_NOSIGNAL) != sizeof error) _exit(0);
     char go;
@@ -281,6 +276,10 @@ cshims_stage_step *cshims_stage_steps(cshims_stage *stage) {
 
 const cshims_stage_answer *cshims_stage_answers(const cshims_stage *stage) {
   return stage->answers;
+}
+
+int cshims_stage_stall_error(const cshims_stage *stage) {
+  return stage->stall_error;
 }
 
 uint64_t cshims_stage_zero_frame(const cshims_stage *stage, bool huge) {

@@ -16,10 +16,13 @@
 #include "cshims_witness.h"
 
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -35,17 +38,26 @@ typedef struct pipe_ends {
   int write_end;
 } pipe_ends;
 
+typedef struct disk_file {
+  int buffered;
+  int direct;
+} disk_file;
+
 static struct {
   cshims_ring rings[CSHIMS_STAGE_HOLDS];
   pipe_ends pipes[CSHIMS_STAGE_HOLDS];
   bool has_ring[CSHIMS_STAGE_HOLDS];
   bool has_pipe[CSHIMS_STAGE_HOLDS];
+  /// For transfers that wait, which keep a file's lock.
+  disk_file files[CSHIMS_STAGE_HOLDS];
+  bool has_file[CSHIMS_STAGE_HOLDS];
   /// Between the device and the director.
   pipe_ends cable;
   /// One file, with and without the page cache.
   int direct;
   int buffered;
   int mapped;
+  const char *directory;
 } device;
 
 /// Bytes on their way through the director.
@@ -86,12 +98,38 @@ static bool copies(int fd) {
   return type == TMPFS_MAGIC || type == RAMFS_MAGIC;
 }
 
-int stage_device_open(const char *directory, int *direct_error) {
+/// Opens a hold's file, in one piece: what lies in several is transferred piece by piece, and
+/// would not wait.
+static int open_whole_file(uint32_t number) {
+  enum { ATTEMPTS = 8 };
+  disk_file *file = &device.files[number];
+  if (device.has_file[number]) return 0;
+  int error = ENOSPC;
+  for (int i = 0; i < ATTEMPTS && error == ENOSPC; i++) {
+    error = open_file(device.directory, &file->buffered, &file->direct);
+    if (error) return error;
+    memset(scratch, 0, sizeof scratch);
+    struct fiemap pieces = {.fm_length = FIEMAP_MAX_OFFSET, .fm_flags = FIEMAP_FLAG_SYNC};
+    if (pwrite(file->buffered, scratch, sizeof scratch, CSHIMS_PAGE_SIZE) != sizeof scratch ||
+        pwrite(file->buffered, scratch, sizeof scratch, 0) != sizeof scratch) error = EIO;
+    else if (ioctl(file->buffered, FS_IOC_FIEMAP, &pieces) != 0) error = errno;
+    else if (pieces.fm_mapped_extents != 1) error = ENOSPC;
+    if (!error) continue;
+    close(file->buffered);
+    close(file->direct);
+  }
+  device.has_file[number] = !error;
+  return error;
+}
+
+int stage_device_open(const char *directory, int *direct_error, int *stall_error) {
   device.direct = -1;
+  device.directory = directory;
   int error = open_pipe(&device.cable, 2 * FILE_LENGTH);
   if (error) return error;
   *direct_error = open_file(directory, &device.buffered, &device.direct);
   if (!*direct_error && copies(device.direct)) *direct_error = ENOTSUP;
+  *stall_error = *direct_error ? *direct_error : open_whole_file(0);
   return open_file(directory, &device.mapped, NULL);
 }
 
@@ -117,6 +155,8 @@ int stage_device_prepare(cshims_stage *stage) {
     } else if (step->kind == CSHIMS_STAGE_GET && !device.has_pipe[step->other]) {
       error = open_pipe(&device.pipes[step->other], PIPE_PAGES * CSHIMS_PAGE_SIZE);
       device.has_pipe[step->other] = !error;
+    } else if (step->kind == CSHIMS_STAGE_PIN_TO_READ) {
+      error = open_whole_file(step->other);
     }
     if (error) return error;
     maps_file |= step->kind == CSHIMS_STAGE_MAP && step->other >= CSHIMS_STAGE_PRIVATE_FILE;
@@ -138,6 +178,19 @@ int stage_pin(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_a
   answer->amount = segment->length;
   stage->holds[step->other] =
       (stage_hold){.state = HOLD_PIN, .address = address, .length = segment->length};
+  return 0;
+}
+
+int stage_pin_to_read(cshims_stage *stage, const cshims_stage_step *step,
+                      cshims_stage_answer *answer) {
+  const cshims_stage_segment *segment = &step->segments[0];
+  struct iovec what = {.iov_base = stage_address(stage, segment), .iov_len = segment->length};
+  int error = stage_stall_begin(&stage->transfers[step->other], step->other,
+                                device.files[step->other].direct, &what);
+  if (error) return error;
+  answer->amount = segment->length;
+  stage->holds[step->other] = (stage_hold){
+      .state = HOLD_PIN_TO_READ, .address = what.iov_base, .length = segment->length};
   return 0;
 }
 
@@ -168,6 +221,7 @@ int stage_release(cshims_stage *stage, uint32_t number) {
   stage_hold_state state = hold->state;
   hold->state = HOLD_NONE;
   if (state == HOLD_PIN) return cshims_uring_unregister_buffers(device.rings[number].fd);
+  if (state == HOLD_PIN_TO_READ) return stage_stall_end(&stage->transfers[number]);
   if (state == HOLD_GET) drain(device.pipes[number].read_end);
   return 0;
 }
@@ -184,12 +238,19 @@ int stage_device_write(cshims_stage *stage, const cshims_stage_step *step) {
   return error;
 }
 
-/// Brings the bytes of a hold to `scratch` without changing what it holds.
-static int fetch(const stage_hold *hold, uint32_t number) {
+/// Brings the bytes of a hold to `scratch`. Only a transfer that waits is over then.
+static int fetch(cshims_stage *stage, uint32_t number) {
+  const stage_hold *hold = &stage->holds[number];
   int from = device.cable.read_end;
   int to = device.cable.write_end;
   uint64_t done = 0;
   int error = 0;
+  if (hold->state == HOLD_PIN_TO_READ) {
+    error = stage_stall_end(&stage->transfers[number]);
+    if (error) return error;
+    ssize_t n = pread(device.files[number].buffered, scratch, hold->length, 0);
+    return n == (ssize_t)hold->length ? 0 : EIO;
+  }
   if (hold->state == HOLD_GET) {
     ssize_t n = tee(device.pipes[number].read_end, to, hold->length, SPLICE_F_NONBLOCK);
     if (n < 0) error = errno;
@@ -213,7 +274,7 @@ int stage_device_read(cshims_stage *stage, const cshims_stage_step *step,
   if (hold->state == HOLD_NONE) return ENOENT;
   if (hold->length > sizeof scratch) return E2BIG;
   // The cable has slots for twice as many pages.
-  int error = fetch(hold, step->other);
+  int error = fetch(stage, step->other);
   if (error) return error;
   for (uint64_t at = 0; at < hold->length; at += CSHIMS_STAGE_BLOCK)
     answer->samples[answer->sample_count++] = scratch[at];

@@ -7,7 +7,12 @@
 
 #include "cshims_stage.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
 
 enum {
   STAGE_FILE_PAGES = CSHIMS_STAGE_PAGES,
@@ -20,13 +25,23 @@ typedef struct stage_buffer {
   uint64_t length;
 } stage_buffer;
 
-typedef enum stage_hold_state { HOLD_NONE, HOLD_PIN, HOLD_GET } stage_hold_state;
+typedef enum stage_hold_state { HOLD_NONE, HOLD_PIN, HOLD_PIN_TO_READ, HOLD_GET } stage_hold_state;
 
 typedef struct stage_hold {
   stage_hold_state state;
   unsigned char *address;
   uint64_t length;
 } stage_hold;
+
+/// A transfer that waits in the middle (stage_stall.c).
+typedef struct stage_transfer {
+  /// What it waits for; -1 when it waits no more.
+  int userfaultfd;
+  int file;
+  struct iovec list[2];
+  int error;
+  _Atomic(uint32_t) runs;
+} stage_transfer;
 
 /// The shared mapping. Only the process whose turn it is changes anything in
 /// it; `turn` publishes (release) what the one before did.
@@ -40,11 +55,13 @@ struct cshims_stage {
   /// Where the buffers lie, at a multiple of 2 MiB.
   unsigned char *ground;
   int direct_error;
+  int stall_error;
   uint32_t count;
   _Atomic(uint32_t) turn;
   pid_t processes[CSHIMS_STAGE_PROCESSES];
   stage_buffer buffers[CSHIMS_STAGE_BUFFERS];
   stage_hold holds[CSHIMS_STAGE_HOLDS];
+  stage_transfer transfers[CSHIMS_STAGE_HOLDS];
   cshims_stage_step steps[CSHIMS_STAGE_STEPS];
   cshims_stage_answer answers[CSHIMS_STAGE_STEPS];
 };
@@ -55,9 +72,15 @@ static inline unsigned char *stage_address(const cshims_stage *stage,
   return stage->buffers[segment->buffer].address + segment->offset;
 }
 
+static inline void stage_sleep(_Atomic(uint32_t) *word, uint32_t value, int milliseconds) {
+  struct timespec limit = {.tv_sec = milliseconds / 1000,
+                           .tv_nsec = (long)(milliseconds % 1000) * 1000000};
+  syscall(SYS_futex, word, FUTEX_WAIT, value, &limit, NULL, 0);
+}
+
 /// Opens what the device needs whatever is played; `*direct_error` as in
-/// cshims_stage_open.
-int stage_device_open(const char *directory, int *direct_error);
+/// cshims_stage_open, `*stall_error` when no transfer can be made to wait.
+int stage_device_open(const char *directory, int *direct_error, int *stall_error);
 /// Opens what the script's holds need, and fills the files that it maps.
 int stage_device_prepare(cshims_stage *stage);
 /// Drops every hold.
@@ -68,6 +91,8 @@ int stage_device_file(void);
 // The device's steps, each with its answer. Pin and get are taken by the
 // process that owns the memory, the others by the director.
 int stage_pin(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);
+int stage_pin_to_read(cshims_stage *stage, const cshims_stage_step *step,
+                      cshims_stage_answer *answer);
 int stage_get(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);
 int stage_device_write(cshims_stage *stage, const cshims_stage_step *step);
 int stage_device_read(cshims_stage *stage, const cshims_stage_step *step,
@@ -75,6 +100,14 @@ int stage_device_read(cshims_stage *stage, const cshims_stage_step *step,
 int stage_release(cshims_stage *stage, uint32_t hold);
 int stage_direct(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);
 int stage_counters(cshims_stage_answer *answer);
+
+/// Finds out whether transfers can be made to wait here, in the director.
+int stage_stall_prepare(void);
+/// Begins a transfer to `file`, in the process that has the memory. 0: it waits, with `what` pinned.
+int stage_stall_begin(stage_transfer *transfer, uint32_t number, int file,
+                      const struct iovec *what);
+/// Lets it go on, in whatever process, and waits for its end.
+int stage_stall_end(stage_transfer *transfer);
 
 /// Takes a step that is a process's own.
 int stage_act(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);

@@ -39,17 +39,23 @@ typedef enum cshims_stage_kind {
   CSHIMS_STAGE_EXIT,
   /// Registers a buffer with io_uring: FOLL_PIN | FOLL_WRITE | FOLL_LONGTERM.
   CSHIMS_STAGE_PIN,
+  /// Writes it to a file with O_DIRECT, and the transfer waits: FOLL_PIN.
+  CSHIMS_STAGE_PIN_TO_READ,
   /// vmsplices into a pipe: FOLL_GET.
   CSHIMS_STAGE_GET,
   /// IORING_OP_READ_FIXED of one byte: the device writes memory.
   CSHIMS_STAGE_DEVICE_WRITE,
-  /// IORING_OP_WRITE_FIXED, or tee(2) and read(2): the device reads memory.
+  /// IORING_OP_WRITE_FIXED, or tee(2) and read(2): the device reads memory. A
+  /// transfer that waits has its way, and holds nothing any more.
   CSHIMS_STAGE_DEVICE_READ,
   CSHIMS_STAGE_RELEASE,
   /// readv(2) of a file opened with O_DIRECT.
   CSHIMS_STAGE_DIRECT_READ,
   /// writev(2) to it; the answer has the bytes that arrived.
   CSHIMS_STAGE_DIRECT_WRITE,
+  /// Loads or stores a byte by /proc/self/mem: FOLL_FORCE.
+  CSHIMS_STAGE_PEEK,
+  CSHIMS_STAGE_POKE,
   CSHIMS_STAGE_PAGEMAP,
   CSHIMS_STAGE_COUNTERS,
 } cshims_stage_kind;
@@ -79,7 +85,7 @@ typedef struct cshims_stage_step {
   uint8_t other;
   /// The byte to store, or that a transfer brings.
   uint8_t value;
-  /// Protect: PROT_*. Advise: MADV_*. Get: how often.
+  /// Protect: PROT_*. Advise: MADV_*. Get: how often. Move: is the old place kept?
   uint32_t detail;
   uint32_t segment_count;
   cshims_stage_segment segments[CSHIMS_STAGE_SEGMENTS];
@@ -117,6 +123,8 @@ const cshims_stage_answer *cshims_stage_answers(const cshims_stage *stage);
 /// Plays `count` steps; EPROTO when a process died, ETIMEDOUT when one hung, with the steps
 /// before it answered, EPIPE when the director did.
 int cshims_stage_play(cshims_stage *stage, uint32_t count);
+/// Why no transfer can be made to wait, as PIN_TO_READ needs; 0 when it can.
+int cshims_stage_stall_error(const cshims_stage *stage);
 /// The frame number of the zero page, or the first of the huge one; 0 where
 /// frame numbers are hidden or there is no such page.
 uint64_t cshims_stage_zero_frame(const cshims_stage *stage, bool huge);

@@ -37,7 +37,9 @@ struct Cast {
   /// Buffers that a process mapped or inherited, mapped or not now.
   private var known: [String: Set<String>] = [Cast.first: []]
   /// What was taken and not released: what was asked for.
-  private(set) var held: [String: (stretch: Stretch, how: Hold)] = [:]
+  private(set) var held: [String: (stretch: Stretch, how: Hold, by: String)] = [:]
+  /// Holds that the device's reading has ended, and that are still to be released.
+  private var spent: Set<String> = []
 
   /// The cast of a whole script.
   init(of script: [Step]) throws(ScenarioError) {
@@ -63,6 +65,9 @@ struct Cast {
         throw ScenarioError("no process '\(by)' lives")
       }
       for stretch in step.stretches { try check(stretch, in: step) }
+      if let name = spent.first, !step.onlyLooks {
+        throw ScenarioError("'\(name)' has been read and is to be released first")
+      }
       try apply(step)
     } catch {
       throw ScenarioError("step \(step): \(error)")
@@ -85,7 +90,7 @@ struct Cast {
       guard stretch.offset % 512 == 0, stretch.length % 512 == 0 else {
         throw ScenarioError("direct transfers move whole blocks of 512 bytes")
       }
-    case .unmap, .protect, .advise, .move, .frames, .resident:
+    case .unmap, .protect, .advise, .move, .lift, .frames, .resident:
       guard stretch.length > 0, stretch.offset % 4096 == 0, stretch.length % 4096 == 0 else {
         throw ScenarioError("the stretch must be whole pages")
       }
@@ -93,6 +98,11 @@ struct Cast {
       if case .resident = step { try checkLook(stretch) }
     default:
       guard stretch.length > 0 else { throw ScenarioError("the stretch is empty") }
+      if case .take(_, _, _, .pinToRead, _) = step,
+        stretch.offset % 512 != 0 || stretch.length % 512 != 0
+      {
+        throw ScenarioError("direct transfers move whole blocks of 512 bytes")
+      }
       try checkLook(stretch)
     }
   }
@@ -122,46 +132,72 @@ struct Cast {
       }
       buffers[name] = Buffer(pages: pages, backing: backing)
       known[by, default: []].insert(name)
-    case .take(_, let stretch, let name, let how, let times):
+    case .take(let by, let stretch, let name, let how, let times):
       guard held[name] == nil else { throw ScenarioError("'\(name)' holds something already") }
       guard 1...256 ~= times else { throw ScenarioError("1 to 256 times, not \(times)") }
       if !holdNames.contains(name) { holdNames.append(name) }
       guard holdNames.count <= Cast.holdLimit else { throw ScenarioError("too many holds") }
-      held[name] = (stretch, how)
+      guard how != .pinToRead || times == 1 else {
+        throw ScenarioError("'\(name)' is for one reading")
+      }
+      held[name] = (stretch, how, by)
     case .deviceWrite(let name, let place, _), .expectDevice(let name, let place, _):
       let stretch = try stretch(heldBy: name)
       guard place.buffer == stretch.buffer, place.offset >= stretch.offset,
         place.offset < stretch.offset + stretch.length,
         (place.offset - stretch.offset) % 512 == 0
       else { throw ScenarioError("no block of what '\(name)' holds starts there") }
-    case .deviceRead(let name): _ = try stretch(heldBy: name)
+      if case .expectDevice = step { read(name) }
+    case .deviceRead(let name):
+      _ = try stretch(heldBy: name)
+      read(name)
     case .release(let name):
       _ = try stretch(heldBy: name)
       held[name] = nil
+      spent.remove(name)
     case .fork(let parent, let child):
       guard !processes.contains(child) else { throw ScenarioError("'\(child)' was there before") }
       live.append(child)
       processes.append(child)
       guard processes.count <= Cast.processLimit else { throw ScenarioError("too many processes") }
       known[child] = known[parent]
-    case .exit(let name): live.removeAll { $0 == name }
+    case .exit(let name):
+      if let hold = held.first(where: { $0.value.by == name && $0.value.how == .pinToRead }) {
+        throw ScenarioError("'\(hold.key)' is '\(name)'s own transfer")
+      }
+      live.removeAll { $0 == name }
     case .directRead(_, let list, _), .directWrite(_, let list):
       guard 1...8 ~= list.count else { throw ScenarioError("1 to 8 segments, not \(list.count)") }
       guard list.reduce(0, { $0 + $1.length }) <= Cast.pageLimit * 4096 else {
         throw ScenarioError("more than \(Cast.pageLimit) pages")
       }
-    case .move(_, let stretch, let place):
+    case .move(_, let stretch, let place), .lift(_, let stretch, let place):
       // What stands where is told by the buffer's name.
       guard let from = buffers[stretch.buffer], let to = buffers[place.buffer],
         from.backing == to.backing, from.backing == .private || from.backing == .shared
       else { throw ScenarioError("only anonymous memory in small pages moves onto its like") }
-    case .unmap, .protect, .advise, .touch, .store, .see, .expect, .frames, .resident, .counters:
+    case .unmap, .protect, .advise, .touch, .store, .see, .expect, .peek, .poke, .frames,
+      .resident, .counters:
       break
     }
+  }
+
+  private mutating func read(_ name: String) {
+    if held[name]?.how == .pinToRead { spent.insert(name) }
   }
 
   private func stretch(heldBy name: String) throws(ScenarioError) -> Stretch {
     guard let held = held[name] else { throw ScenarioError("nothing is held as '\(name)'") }
     return held.stretch
+  }
+}
+
+extension Step {
+  /// Does it change nothing that a hold could tell, or release one?
+  fileprivate var onlyLooks: Bool {
+    switch self {
+    case .see, .expect, .deviceRead, .expectDevice, .release, .frames, .resident: true
+    default: false
+    }
   }
 }

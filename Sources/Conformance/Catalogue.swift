@@ -5,7 +5,7 @@
 public enum Catalogue {
   /// Every scenario, in the order of the semantics.
   public static let all: [Scenario] =
-    forkScenarios + copyOnWriteScenarios + refusalScenarios + extractionScenarios
+    forkScenarios + copyOnWriteScenarios + refusalScenarios + forceScenarios + extractionScenarios
     + folioScenarios + moveScenarios
 }
 

@@ -17,6 +17,9 @@ private struct Origin {
     self.steps = [.map(by: "P", buffer: "x", pages: 1, on: backing)] + steps
   }
 
+  /// Whose the page is, where that is told whether it was touched after a fork or not.
+  var owners: [Step] { backing.isAnonymous ? [.frames(of: x)] : [] }
+
   static let all = [
     Origin("untouched", "memory that nobody touched", []),
     Origin("zero", "memory that was only read", [.touch(by: "P", at: x)]),
@@ -52,7 +55,21 @@ extension Catalogue {
     Origin.all.map(plain)
     + Origin.all.flatMap { origin in
       [Hold.get, .pin].flatMap { [held(origin, $0), heldByChild(origin, $0)] }
-    }
+        + [read(origin), readBeforeFork(origin)]
+    } + [usedTwice]
+
+  /// Of a page that is used again the kernel keeps count for a while, which is nobody's hold.
+  private static let usedTwice = Scenario(
+    "cow.used-twice", "a page that was populated and taken is reused when all have let go",
+    needs: .frames,
+    [
+      .map(by: "P", buffer: "x", pages: 2, on: .private),
+      .advise(by: "P", at: Stretch("x", page: 1), to: .populateWrite), .fork(by: "P", child: "C"),
+      .store(by: "C", at: Place("x", page: 1), value: 0x66),
+      .take(by: "P", at: Stretch("x", pages: 2), as: "device", how: .get, times: 1),
+      .release(hold: "device"), .store(by: "P", at: Place("x", page: 1), value: stored),
+      .frames(of: Stretch("x", pages: 2)),
+    ])
 
   /// Without a hold: fork, and everybody stores.
   private static func plain(_ origin: Origin) -> Scenario {
@@ -95,4 +112,25 @@ extension Catalogue {
         .frames(of: x),
       ])
   }
+
+  /// Pinned by the parent to be read, after a fork, while both store.
+  private static func read(_ origin: Origin) -> Scenario {
+    Scenario(
+      "cow.\(origin.name).pinToRead", "pinToRead after a fork over \(origin.title)",
+      origin.steps + [.fork(by: "P", child: "C"), .hold(.pinToRead)] + origin.owners
+        + [Step.stores("C", 0x66), Step.stores("P")] + origin.owners + readings)
+  }
+
+  /// The same before it.
+  private static func readBeforeFork(_ origin: Origin) -> Scenario {
+    Scenario(
+      "cow.\(origin.name).pinToRead.fork", "pinToRead before the fork over \(origin.title)",
+      origin.steps + [.hold(.pinToRead), .fork(by: "P", child: "C")] + origin.owners
+        + [Step.stores("P"), Step.stores("C", 0x66)] + origin.owners + readings)
+  }
+
+  private static let readings: [Step] = [
+    .deviceRead(through: "device"), .see(by: "P", at: x), .see(by: "C", at: x),
+    .release(hold: "device"),
+  ]
 }

@@ -26,8 +26,8 @@ extension EmulatedScene {
     for _ in 0..<times {
       taken = try how.take(from: space(by), address(stretch), count, into: &list)
     }
-    // A registered buffer is pinned as a whole or not at all.
-    if how == .pin, taken < count {
+    // A registered buffer is pinned as a whole or not at all, and so is what one transfer moves.
+    if how == .pin || how == .pinToRead, taken < count {
       unpinUserPages(&list)
       throw MemoryError(.badAddress, .notPresent, address(stretch))
     }
@@ -57,6 +57,26 @@ extension EmulatedScene {
       samples += try device.read(from: page, offset: offset & 4095, count: 1)
     }
     return Words.pages(samples, of: held.stretch)
+  }
+
+  // MARK: - A debugger's accesses
+
+  /// Loads a byte, or stores one, of a page that is taken with FOLL_FORCE. Whatever refuses it is
+  /// EIO, as /proc/PID/mem has it.
+  func force(_ by: String, _ place: Place, storing value: UInt8? = nil) throws(MemoryError)
+    -> String
+  {
+    let address = address(Stretch(place.buffer, from: place.offset, length: 1))
+    var list = try PageBuffer(capacity: 1)
+    let flags: GUPFlags = value == nil ? .force : [.write, .force]
+    let taken = try? space(by).getUserPagesFast(address, count: 1, flags: flags, into: &list)
+    guard taken != nil, let page = list[0] else { return "EIO" }
+    defer { putPage(page) }
+    if let value {
+      try device.write([value], to: page, offset: place.offset & 4095)
+      return Words.ok
+    }
+    return Words.hex(try device.read(from: page, offset: place.offset & 4095, count: 1)[0])
   }
 
   // MARK: - Transfers

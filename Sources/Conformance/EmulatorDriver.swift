@@ -130,10 +130,8 @@ struct EmulatedScene {
       try space(by).protect(address(s), length: ByteCount(s.length), access.protection)
     case .advise(let by, let s, let counsel):
       try space(by).advise(address(s), length: ByteCount(s.length), counsel.advice)
-    case .move(let by, let s, let p):
-      let target = address(Stretch(p.buffer, from: p.offset, length: s.length))
-      let length = ByteCount(s.length)
-      try space(by).remap(address(s), length: length, newLength: length, to: .fixed(target))
+    case .move(let by, let s, let p): try move(by, s, p, keepingOld: false)
+    case .lift(let by, let s, let p): try move(by, s, p, keepingOld: true)
     case .touch(let by, let s): return (try load(by, s, stride: 4096), [])
     case .see(let by, let s): return (try load(by, s, stride: 512), [])
     case .expect(let by, let p, _):
@@ -141,6 +139,8 @@ struct EmulatedScene {
       return (signal == 0 ? Words.hex(value) : Words.signal(signal), [])
     case .store(let by, let p, let value):
       return (Words.signal(try store(by, p, value)), [])
+    case .peek(let by, let p): return (try force(by, p), [])
+    case .poke(let by, let p, let value): return (try force(by, p, storing: value), [])
     case .take(let by, let s, let name, let how, let times):
       return (try take(by, s, as: name, how, times), [])
     case .deviceWrite(let name, let p, let value):
@@ -203,6 +203,16 @@ struct EmulatedScene {
   /// next.
   private func place(for name: String) -> UserAddress {
     ground + ByteCount(addresses.count * Self.slot.rawValue)
+  }
+
+  private func move(
+    _ by: String, _ stretch: Stretch, _ place: Place, keepingOld: Bool
+  ) throws(MemoryError) {
+    let length = ByteCount(stretch.length)
+    let target = address(Stretch(place.buffer, from: place.offset, length: stretch.length))
+    try space(by).remap(
+      address(stretch), length: length, newLength: length, to: .fixed(target),
+      keepingOld: keepingOld)
   }
 
   // MARK: - Loads and stores
@@ -327,7 +337,7 @@ extension Step {
   /// memory only: pages of others come and go with their neighbours.
   func tellsFates(_ cast: Cast) -> Bool {
     switch self {
-    case .store, .take, .directRead, .directWrite:
+    case .store, .peek, .poke, .take, .directRead, .directWrite:
       stretches.allSatisfy { cast.buffers[$0.buffer]?.backing.isAnonymous == true }
     default: false
     }
@@ -351,6 +361,7 @@ extension Access {
     switch self {
     case .none: .none
     case .readOnly: .readOnly
+    case .writeOnly: .write
     case .readWrite: .readWrite
     }
   }

@@ -6,7 +6,8 @@
 
 private let paired =
   "a device write through a plain reference has no host call; the device reads instead"
-private let readPin = "no system call keeps a pin for reading"
+private let waits = "the device's transfer waits in its middle, with the page pinned"
+private let longReadPin = "no system call pins for long reading"
 
 extension Catalogue {
   static let forkScenarios: [Scenario] = beforeFork + afterFork + leftOut + kept
@@ -121,7 +122,7 @@ extension Catalogue {
       ] + Step.finds("P", stored, original) + Step.finds("C", original, original)),
     Scenario(
       "S10.pin-read", "fork, a pin for reading, the parent stores: the device reads new bytes",
-      unobservable: readPin,
+      note: waits,
       Step.aPage() + [
         .fork(by: "P", child: "C"), .hold(.pinToRead), Step.stores("P"), .deviceFinds(stored),
       ] + Step.finds("C", original, original)),
@@ -146,7 +147,7 @@ extension Catalogue {
       ] + Step.finds("C", original, original)),
     Scenario(
       "S11.pin-read", "a pin for reading before the fork: the device reads new bytes",
-      unobservable: readPin,
+      note: waits,
       Step.aPage() + [
         .hold(.pinToRead), .fork(by: "P", child: "C"), Step.stores("P"), .deviceFinds(stored),
       ] + Step.finds("C", original, original)),
@@ -249,14 +250,14 @@ extension Catalogue {
         ]),
       Scenario(
         "S18.pin-read", "a pin for reading of untouched memory is the zero page's",
-        unobservable: readPin,
+        note: waits,
         [
           .map(by: "P", buffer: "x", pages: 1, on: .private), .hold(.pinToRead), Step.stores("P"),
           .deviceFinds(0),
         ]),
       Scenario(
         "S18.pin-read-long", "a pin for long reading of untouched memory stays coherent",
-        unobservable: readPin,
+        unobservable: longReadPin,
         [
           .map(by: "P", buffer: "x", pages: 1, on: .private), .hold(.pinToReadLong),
           Step.stores("P"),

@@ -56,6 +56,11 @@ public struct HostDriver: ~Copyable {
   /// O_DIRECT transfers go past the page cache where its files are.
   public var hasDirectTransfers: Bool { stage.directError == nil }
 
+  private var readPinsError: HostError? { stage.directError ?? stage.stallError }
+
+  /// The holds that it can show.
+  public var holds: [Hold] { readPinsError == nil ? [.get, .pin, .pinToRead] : [.get, .pin] }
+
   /// Why this host cannot show a scenario; nil when it can.
   public func obstacle(to scenario: Scenario) -> String? {
     if let reason = scenario.unobservable { return reason }
@@ -72,6 +77,8 @@ public struct HostDriver: ~Copyable {
       case .take(_, _, let name, .pin, _):
         pinned.insert(name)
         if let error = capabilities.pinsError { return error.description }
+      case .take(_, _, _, .pinToRead, _):
+        if let error = readPinsError { return error.description }
       case .take(_, _, _, let hold, _): return hold.obstacle
       case .directRead, .directWrite, .map(_, _, _, .sharedFile):
         // Memory file systems neither transfer directly nor track dirtying.
@@ -97,9 +104,9 @@ extension Hold {
   /// Why no host shows it.
   fileprivate var obstacle: String {
     switch self {
-    case .get, .pin: ""
+    case .get, .pin, .pinToRead: ""
     case .getToWrite: "no system call keeps a plain reference for writing"
-    case .pinToRead, .pinToReadLong: "no system call keeps a pin for reading"
+    case .pinToReadLong: "no system call pins for long reading"
     case .getNoFault, .getToWriteNoFault, .pinNoFault, .pinToWriteNoFault:
       "no system call takes pages with FOLL_NOFAULT but inside some file systems"
     }
@@ -141,14 +148,19 @@ struct HostTranslation {
     case .unmap: script += one(.unmap)
     case .protect(_, _, let access): script += one(.protect(access.bits))
     case .advise(_, _, let counsel): script += one(.advise(counsel.advice.rawValue))
-    case .move: script += one(.move)
+    case .move: script += one(.move(keepingOld: false))
+    case .lift: script += one(.move(keepingOld: true))
     case .touch: script += one(.load(stride: 4096))
     case .see: script += one(.load(stride: 512))
     case .expect: script += one(.load(stride: 1))
     case .store(_, _, let value): script += one(.store(value))
     case .take(_, _, let name, let how, let times):
       let hold = number(ofHold: name)
-      script += one(how == .pin ? .pin(hold) : .get(hold, times: times))
+      script += one(
+        how == .pin
+          ? .pin(hold) : how == .pinToRead ? .pinToRead(hold) : .get(hold, times: times))
+    case .peek: script += one(.peek)
+    case .poke(_, _, let value): script += one(.poke(value))
     case .deviceWrite(let name, _, let value):
       script += one(.deviceWrite(number(ofHold: name), value))
     case .deviceRead(let name), .expectDevice(let name, _, _):
@@ -220,7 +232,8 @@ struct HostTranslation {
   }
 
   private func words(
-    for step: Step, _ answer: HostStage.Answer, held: [String: (stretch: Stretch, how: Hold)]
+    for step: Step, _ answer: HostStage.Answer,
+    held: [String: (stretch: Stretch, how: Hold, by: String)]
   ) -> String {
     // Of a hold that came to nothing nothing can be asked.
     switch step {
@@ -239,6 +252,7 @@ struct HostTranslation {
       return answer.signals[0] == 0
         ? Words.hex(answer.samples[0]) : Words.signal(answer.signals[0])
     case .store: return Words.signal(answer.signals[0])
+    case .peek: return Words.hex(answer.samples[0])
     case .take(_, let stretch, _, _, _): return Words.pages(heldBy: answer.amount, of: stretch)
     case .deviceRead(let name):
       guard let stretch = held[name]?.stretch else { return Words.notHeld }
@@ -274,6 +288,7 @@ extension Access {
     switch self {
     case .none: 0
     case .readOnly: 1
+    case .writeOnly: 2
     case .readWrite: 3
     }
   }

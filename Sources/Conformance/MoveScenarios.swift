@@ -77,6 +77,30 @@ extension Catalogue {
         .see(by: "P", at: whole),
       ]),
     Scenario(
+      "move.lift", "pages move, and leave their place mapped and empty",
+      twoBuffers + [
+        .lift(by: "P", at: middle, to: Place("y")), .resident(by: "P", at: whole),
+        .see(by: "P", at: target), .see(by: "P", at: whole),
+        .store(by: "P", at: Place("x", page: 1), value: 0x45), .frames(of: whole),
+        .frames(of: target),
+      ]),
+    Scenario(
+      "move.lift.several", "the same of a range of several areas",
+      twoBuffers + [
+        .protect(by: "P", at: middle, to: .readOnly),
+        .lift(by: "P", at: whole, to: Place("y")), .see(by: "P", at: whole),
+        .see(by: "P", at: target),
+      ]),
+    Scenario(
+      "move.lift.shared", "the same of shared memory",
+      [
+        .map(by: "P", buffer: "x", pages: 4, on: .shared),
+        .map(by: "P", buffer: "y", pages: 4, on: .shared),
+        .store(by: "P", at: Place("x", page: 1), value: 0x51),
+        .lift(by: "P", at: middle, to: Place("y")), .see(by: "P", at: whole),
+        .see(by: "P", at: target),
+      ]),
+    Scenario(
       "move.protected", "protection moves along",
       twoBuffers + [
         .protect(by: "P", at: middle, to: .readOnly), move,
@@ -84,7 +108,7 @@ extension Catalogue {
       ]),
   ]
 
-  private static let movesUnderHolds = [Hold.get, .pin].map { how in
+  private static let movesUnderHolds = [Hold.get, .pin, .pinToRead].map { how in
     let brings: [Step] =
       how == .pin
       ? [.deviceWrite(through: "device", at: Place("x", page: 1, block: 2), value: 0x61)] : []
@@ -93,7 +117,8 @@ extension Catalogue {
       twoBuffers
         + [.take(by: "P", at: middle, as: "device", how: how, times: 1), move] + brings + [
           .store(by: "P", at: Place("y", page: 0, block: 3), value: 0x62), .see(by: "P", at: moved),
-          .deviceRead(through: "device"), .fork(by: "P", child: "C"),
+        ] + (how == .pinToRead ? [] : [.deviceRead(through: "device")]) + [
+          .fork(by: "P", child: "C"),
           .store(by: "P", at: Place("y", page: 0, block: 4), value: 0x63),
           .deviceRead(through: "device"), .release(hold: "device"), .see(by: "P", at: moved),
           .see(by: "C", at: moved),

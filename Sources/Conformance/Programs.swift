@@ -7,10 +7,13 @@
 public struct Programs: Sendable {
   private var state: UInt64
   private let seed: UInt64
+  private let holds: [Hold]
   private var made = 0
 
-  public init(seed: UInt64) {
+  /// - Parameter holds: those that are taken, as a host can show them.
+  public init(seed: UInt64, holds: [Hold] = [.get, .pin]) {
     self.seed = seed
+    self.holds = holds
     state = seed
   }
 
@@ -20,7 +23,7 @@ public struct Programs: Sendable {
     var cast = Cast()
     var steps: [Step] = []
     var refused = 0
-    while steps.count < length, refused < 200 {
+    while steps.count < length, refused < 200, !(cast.live.isEmpty && cast.held.isEmpty) {
       let step = propose(cast)
       var trial = cast
       if (try? trial.take(step)) == nil {
@@ -29,6 +32,11 @@ public struct Programs: Sendable {
       }
       cast = trial
       steps.append(step)
+      // What a reading of the device's ends is let go at once.
+      if case .deviceRead(let name) = step, cast.held[name]?.how == .pinToRead {
+        try? cast.take(.release(hold: name))
+        steps.append(.release(hold: name))
+      }
       // What reads bring into untouched huge memory is a known difference of its own.
       if case .map(let by, let buffer, _, .huge) = step {
         steps.append(.store(by: by, at: Place(buffer), value: byte()))
@@ -78,7 +86,11 @@ public struct Programs: Sendable {
   private mutating func byte() -> UInt8 { UInt8(1 + below(255)) }
 
   private mutating func propose(_ cast: Cast) -> Step {
-    guard let by = cast.live.isEmpty ? nil : one(of: cast.live) else { return .counters }
+    guard !cast.live.isEmpty else {
+      let name = one(of: cast.held.keys.sorted())
+      return below(2) == 0 ? .deviceRead(through: name) : .release(hold: name)
+    }
+    let by = one(of: cast.live)
     let mine = cast.bufferNames.filter { cast.knowers(of: $0).contains(by) }
     guard !mine.isEmpty, below(20) > 0 else {
       let again = mine.isEmpty || below(2) == 0 ? nil : one(of: mine)
@@ -95,16 +107,19 @@ public struct Programs: Sendable {
     let some = Stretch(buffer, page: first, pages: 1 + below(pages - first))
     switch below(100) {
     case 0..<5: return .touch(by: by, at: some)
-    case 5..<9:
+    case 5..<10:
       // Any of its buffers, itself too; the cast refuses what cannot be told apart afterwards.
       let target = one(of: mine)
       let room = min(cast.buffers[target]?.pages ?? 1, Self.pagesUsed)
       let length = min(some.length, room * 4096)
-      return .move(
-        by: by, at: Stretch(buffer, from: some.offset, length: length),
-        to: Place(target, page: below(room - length / 4096 + 1)))
-    case 9..<34: return .store(by: by, at: place, value: byte())
-    case 34..<38: return .see(by: by, at: some)
+      let moved = Stretch(buffer, from: some.offset, length: length)
+      let to = Place(target, page: below(room - length / 4096 + 1))
+      return below(4) == 0
+        ? .lift(by: by, at: moved, to: to) : .move(by: by, at: moved, to: to)
+    case 10..<32: return .store(by: by, at: place, value: byte())
+    case 32..<35: return .see(by: by, at: some)
+    case 35..<38:
+      return below(3) == 0 ? .peek(by: by, at: place) : .poke(by: by, at: place, value: byte())
     case 38..<58:
       let name = "h\(below(6))"
       let end = pages * 4096
@@ -112,14 +127,14 @@ public struct Programs: Sendable {
       let length = min(end - from, below(2) == 0 ? some.length : 512 * (1 + below(20)))
       return .take(
         by: by, at: Stretch(buffer, from: from, length: length), as: name,
-        how: below(2) == 0 ? .get : .pin, times: 1)
+        how: one(of: holds), times: 1)
     case 58..<76:
       guard !cast.held.isEmpty else { return .store(by: by, at: place, value: byte()) }
       let name = one(of: cast.held.keys.sorted())
       guard let held = cast.held[name] else { return .release(hold: name) }
       switch below(3) {
       case 0: return .release(hold: name)
-      case 1 where held.how == .pin:
+      case 1 where held.how.isToWrite:
         let block = below((held.stretch.length + 511) / 512)
         return .deviceWrite(
           through: name, at: Place(held.stretch.buffer, held.stretch.offset + block * 512),
@@ -133,13 +148,20 @@ public struct Programs: Sendable {
         ? .touch(by: by, at: some) : .fork(by: by, child: "C\(cast.processes.count)")
     case 84..<87:
       return by == Cast.first && cast.live.count == 1 ? .touch(by: by, at: some) : .exit(by: by)
-    case 87..<92: return .protect(by: by, at: some, to: one(of: Access.allCases))
+    case 87..<92:
+      // Whether a page is there that cannot be read decides about taking it, and of shared memory
+      // and files Linux brings neighbours.
+      let isTold = cast.buffers[buffer]?.backing.isAnonymous == true
+      return .protect(
+        by: by, at: some, to: one(of: Access.allCases.filter { isTold || $0 != .writeOnly }))
     case 92..<94:
       let segments = (0...below(3)).map { _ in
+        let other = below(2) == 0 ? buffer : one(of: mine)
+        let pages = min(cast.buffers[other]?.pages ?? 1, Self.pagesUsed)
         let page = below(pages)
         let block = below(9)
         return Stretch(
-          buffer, from: page * 4096 + block * 512,
+          other, from: page * 4096 + block * 512,
           length: min(below(12) * 512, (pages - page) * 4096 - block * 512))
       }
       return below(2) == 0

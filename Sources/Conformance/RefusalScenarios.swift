@@ -18,7 +18,7 @@ private func take(_ how: Hold, _ stretch: Stretch) -> Step {
 
 extension Catalogue {
   static let refusalScenarios: [Scenario] =
-    [Hold.get, .pin].flatMap(refusals) + noFault + calls + [counts]
+    [Hold.get, .pin, .pinToRead].flatMap(refusals) + noFault + calls + [counts]
 
   private static func refusals(_ how: Hold) -> [Scenario] {
     func scenario(_ name: String, _ title: String, _ steps: [Step]) -> Scenario {
@@ -46,6 +46,18 @@ extension Catalogue {
         "read-only", "read-only pages",
         fourPages + [
           .protect(by: "P", at: four, to: .readOnly), take(how, four),
+        ]),
+      scenario(
+        "write-only", "pages that may only be written",
+        fourPages + [
+          .protect(by: "P", at: four, to: .writeOnly), take(how, four),
+        ]),
+      scenario(
+        "write-only-untouched", "untouched pages that may only be written",
+        [
+          .map(by: "P", buffer: "x", pages: 4, on: .private),
+          .protect(by: "P", at: four, to: .writeOnly),
+          take(how, four),
         ]),
       scenario(
         "read-only-untouched", "untouched read-only pages",
@@ -151,6 +163,15 @@ extension Catalogue {
         .see(by: "P", at: four),
       ]),
     Scenario(
+      "call.touch-write-only", "loads and stores of memory that may only be written",
+      fourPages + [
+        .protect(by: "P", at: four, to: .writeOnly), .touch(by: "P", at: page(0)),
+        .store(by: "P", at: Place("x", page: 1), value: 1), .see(by: "P", at: four),
+        .advise(by: "P", at: four, to: .populateRead), .advise(by: "P", at: four, to: .dontNeed),
+        .touch(by: "P", at: page(0)), .advise(by: "P", at: four, to: .populateWrite),
+        .resident(by: "P", at: four),
+      ]),
+    Scenario(
       "call.dont-need-shared", "dropped shared memory keeps its bytes",
       [
         .map(by: "P", buffer: "x", pages: 4, on: .shared),
@@ -191,5 +212,10 @@ extension Catalogue {
     fourPages + [
       .counters, take(.pin, four), .counters, .release(hold: "device"), .counters,
       .directWrite(by: "P", from: [four]), .counters,
+      .take(by: "P", at: four, as: "reader", how: .pinToRead, times: 1), .counters,
+      .deviceRead(through: "reader"), .release(hold: "reader"), .counters,
+      .map(by: "P", buffer: "y", pages: 4, on: .private), .counters,
+      .directWrite(by: "P", from: [Stretch("y", pages: 4)]), .counters,
+      take(.get, four), .release(hold: "device"), .counters,
     ])
 }

@@ -24,12 +24,17 @@ public struct KnownDifference: Sendable, Hashable, Codable {
   public var before: KernelVersion?
   /// Kernels from this release on differ; nil for all.
   public var from: KernelVersion?
+  /// What such a kernel shows instead, by the index of the step. All else is the same.
+  public var host: [Int: String]
   /// The row of the semantics, and why.
   public var why: String
 
-  public init(before: KernelVersion? = nil, from: KernelVersion? = nil, why: String) {
+  public init(
+    before: KernelVersion? = nil, from: KernelVersion? = nil, host: [Int: String], why: String
+  ) {
     self.before = before
     self.from = from
+    self.host = host
     self.why = why
   }
 

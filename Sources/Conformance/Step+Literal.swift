@@ -42,12 +42,16 @@ extension Step: CustomStringConvertible {
     case .advise(let by, let s, let counsel):
       ".advise(by: \(quoted(by)), at: \(s), to: .\(counsel))"
     case .move(let by, let s, let p): ".move(by: \(quoted(by)), at: \(s), to: \(p))"
+    case .lift(let by, let s, let p): ".lift(by: \(quoted(by)), at: \(s), to: \(p))"
     case .touch(let by, let s): ".touch(by: \(quoted(by)), at: \(s))"
     case .store(let by, let p, let value):
       ".store(by: \(quoted(by)), at: \(p), value: \(byte(value)))"
     case .see(let by, let s): ".see(by: \(quoted(by)), at: \(s))"
     case .expect(let by, let p, let value):
       ".expect(by: \(quoted(by)), at: \(p), value: \(byte(value)))"
+    case .peek(let by, let p): ".peek(by: \(quoted(by)), at: \(p))"
+    case .poke(let by, let p, let value):
+      ".poke(by: \(quoted(by)), at: \(p), value: \(byte(value)))"
     case .take(let by, let s, let name, let how, let times):
       ".take(by: \(quoted(by)), at: \(s), as: \(quoted(name)), how: .\(how), times: \(times))"
     case .deviceWrite(let name, let p, let value):

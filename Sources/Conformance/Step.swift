@@ -60,7 +60,7 @@ public enum Backing: String, Sendable, Hashable, Codable, CaseIterable {
 }
 
 public enum Access: String, Sendable, Hashable, Codable, CaseIterable {
-  case none, readOnly, readWrite
+  case none, readOnly, writeOnly, readWrite
 }
 
 /// What madvise is told.
@@ -75,14 +75,25 @@ public enum Hold: String, Sendable, Hashable, Codable, CaseIterable {
   /// A pin for writing, for long, all pages or none (FOLL_PIN, WRITE, LONGTERM); on the host, an
   /// io_uring buffer.
   case pin
+  /// A pin for one reading of the device's, all pages or none (FOLL_PIN); on the host, an O_DIRECT
+  /// write that waits. Reading ends it: nothing may change then before its release.
+  case pinToRead
   // The host has no call that holds these.
-  case getToWrite, pinToRead, pinToReadLong
+  case getToWrite, pinToReadLong
   case getNoFault, getToWriteNoFault, pinNoFault, pinToWriteNoFault
 
   var isPin: Bool {
     switch self {
     case .get, .getToWrite, .getNoFault, .getToWriteNoFault: false
     case .pin, .pinToRead, .pinToReadLong, .pinNoFault, .pinToWriteNoFault: true
+    }
+  }
+
+  /// May a device write through it?
+  var isToWrite: Bool {
+    switch self {
+    case .pin, .getToWrite, .getToWriteNoFault, .pinToWriteNoFault: true
+    case .get, .pinToRead, .pinToReadLong, .getNoFault, .pinNoFault: false
     }
   }
 }
@@ -97,6 +108,8 @@ public enum Step: Sendable, Hashable, Codable {
   case advise(by: String, at: Stretch, to: Counsel)
   /// Moves whole pages to another place, over what stands there (mremap, MREMAP_FIXED).
   case move(by: String, at: Stretch, to: Place)
+  /// The same, and what they leave stays mapped, but empty (MREMAP_DONTUNMAP).
+  case lift(by: String, at: Stretch, to: Place)
   /// Loads a byte of each page.
   case touch(by: String, at: Stretch)
   case store(by: String, at: Place, value: UInt8)
@@ -104,6 +117,9 @@ public enum Step: Sendable, Hashable, Codable {
   case see(by: String, at: Stretch)
   /// Looks at one byte, and says what the semantics have there.
   case expect(by: String, at: Place, value: UInt8)
+  /// Loads or stores a byte as a debugger does, whatever the protection (FOLL_FORCE).
+  case peek(by: String, at: Place)
+  case poke(by: String, at: Place, value: UInt8)
   /// Takes pages; the hold outlives the process. What fails takes none.
   case take(by: String, at: Stretch, as: String, how: Hold, times: Int)
   /// The device writes a byte through a hold.
@@ -132,8 +148,8 @@ extension Step {
   var process: String? {
     switch self {
     case .map(let by, _, _, _), .unmap(let by, _), .protect(let by, _, _), .advise(let by, _, _),
-      .move(let by, _, _), .touch(let by, _), .store(let by, _, _), .see(let by, _),
-      .expect(let by, _, _),
+      .move(let by, _, _), .lift(let by, _, _), .touch(let by, _), .store(let by, _, _),
+      .see(let by, _), .expect(let by, _, _), .peek(let by, _), .poke(let by, _, _),
       .take(let by, _, _, _, _), .directRead(let by, _, _), .directWrite(let by, _),
       .resident(let by, _), .fork(let by, _), .exit(let by):
       by
@@ -147,10 +163,10 @@ extension Step {
     case .unmap(_, let s), .protect(_, let s, _), .advise(_, let s, _), .touch(_, let s),
       .see(_, let s), .take(_, let s, _, _, _), .frames(let s), .resident(_, let s):
       [s]
-    case .store(_, let p, _), .expect(_, let p, _), .deviceWrite(_, let p, _),
-      .expectDevice(_, let p, _):
+    case .store(_, let p, _), .expect(_, let p, _), .peek(_, let p), .poke(_, let p, _),
+      .deviceWrite(_, let p, _), .expectDevice(_, let p, _):
       [Stretch(p.buffer, from: p.offset, length: 1)]
-    case .move(_, let s, let p):
+    case .move(_, let s, let p), .lift(_, let s, let p):
       [s, Stretch(p.buffer, from: p.offset, length: s.length)]
     case .directRead(_, let list, _), .directWrite(_, let list): list
     case .map, .deviceRead, .release, .fork, .exit, .counters: []

@@ -22,8 +22,8 @@ internal import CShims
     case protect(Int32)
     /// madvise(2) with this number.
     case advise(Int32)
-    /// mremap(2) of `segments[0]` to the place of `segments[1]`.
-    case move
+    /// mremap(2) of `segments[0]` to the place of `segments[1]`; MREMAP_DONTUNMAP if old stays.
+    case move(keepingOld: Bool)
     /// Loads a byte every so many bytes of the segments.
     case load(stride: Int)
     /// Stores one byte at `segments[0]`.
@@ -34,11 +34,14 @@ internal import CShims
     case exit
     /// Pins `segments[0]` as this hold (io_uring: FOLL_PIN, FOLL_WRITE, FOLL_LONGTERM).
     case pin(Int)
+    /// Pins `segments[0]`, whole blocks of 512 bytes, as this hold for one reading of the device's
+    /// (O_DIRECT: FOLL_PIN), all or nothing. The process has to live until then.
+    case pinToRead(Int)
     /// References `segments[0]` as this hold, so many times (vmsplice: FOLL_GET).
     case get(Int, times: Int)
     /// The device writes one byte at `segments[0]` through a pin. ENOTSUP through references.
     case deviceWrite(Int, UInt8)
-    /// The device reads what it holds.
+    /// The device reads what it holds. A pin for reading ends with it.
     case deviceRead(Int)
     /// Drops a hold.
     case release(Int)
@@ -46,6 +49,10 @@ internal import CShims
     case directRead(UInt8)
     /// O_DIRECT writev(2) of the segments.
     case directWrite
+    /// Loads the byte at `segments[0]` whatever its protection (/proc/self/mem: FOLL_FORCE).
+    case peek
+    /// Stores a byte so.
+    case poke(UInt8)
     /// Nothing but looking at pagemap.
     case look
     /// `nr_foll_pin_acquired` and `nr_foll_pin_released`, with all batches folded in: root only.
@@ -116,6 +123,8 @@ internal import CShims
   private let stage: OpaquePointer
   /// Why there are no O_DIRECT transfers; nil when there are.
   public let directError: HostError?
+  /// Why nothing can be pinned to be read; nil when it can.
+  public let stallError: HostError?
   /// The frame numbers of the zero page and of the huge one, which untouched memory shows; 0 and
   /// none where frame numbers are hidden.
   public let zeroFrames: (page: UInt64, huge: Range<UInt64>)
@@ -137,6 +146,13 @@ internal import CShims
       : HostError(
         operation: "opening a file in '\(directory)' with O_DIRECT", errno: directError,
         hint: "Choose a directory on a disk.")
+    let stallError = unsafe cshims_stage_stall_error(stage)
+    self.stallError =
+      stallError == 0
+      ? nil
+      : HostError(
+        operation: "making a direct transfer wait by a userfaultfd", errno: stallError,
+        hint: "It takes root, or vm.unprivileged_userfaultfd = 1.")
     let huge = unsafe cshims_stage_zero_frame(stage, true)
     self.zeroFrames = unsafe (
       cshims_stage_zero_frame(stage, false), huge..<(huge == 0 ? 0 : huge + 512)
@@ -186,8 +202,8 @@ internal import CShims
         }
       }
       switch step.kind {
-      case .pin(let hold), .get(let hold, _), .deviceWrite(let hold, _), .deviceRead(let hold),
-        .release(let hold):
+      case .pin(let hold), .pinToRead(let hold), .get(let hold, _), .deviceWrite(let hold, _),
+        .deviceRead(let hold), .release(let hold):
         guard 0..<Self.holdLimit ~= hold else { throw refuse("There is no hold", hold) }
       case .fork(let child):
         guard 0..<Self.processLimit ~= child else { throw refuse("There is no process", child) }
@@ -215,12 +231,13 @@ internal import CShims
     case .unmap: set(CSHIMS_STAGE_UNMAP)
     case .protect(let bits): set(CSHIMS_STAGE_PROTECT, detail: bits)
     case .advise(let advice): set(CSHIMS_STAGE_ADVISE, detail: advice)
-    case .move: set(CSHIMS_STAGE_MOVE)
+    case .move(let keepingOld): set(CSHIMS_STAGE_MOVE, detail: keepingOld ? 1 : 0)
     case .load(let stride): set(CSHIMS_STAGE_LOAD, detail: Int32(stride))
     case .store(let value): set(CSHIMS_STAGE_STORE, value: value)
     case .fork(let child): set(CSHIMS_STAGE_FORK, other: child)
     case .exit: set(CSHIMS_STAGE_EXIT)
     case .pin(let hold): set(CSHIMS_STAGE_PIN, other: hold)
+    case .pinToRead(let hold): set(CSHIMS_STAGE_PIN_TO_READ, other: hold)
     case .get(let hold, let times): set(CSHIMS_STAGE_GET, other: hold, detail: Int32(times))
     case .deviceWrite(let hold, let value):
       set(CSHIMS_STAGE_DEVICE_WRITE, other: hold, value: value)
@@ -228,6 +245,8 @@ internal import CShims
     case .release(let hold): set(CSHIMS_STAGE_RELEASE, other: hold)
     case .directRead(let value): set(CSHIMS_STAGE_DIRECT_READ, value: value)
     case .directWrite: set(CSHIMS_STAGE_DIRECT_WRITE)
+    case .peek: set(CSHIMS_STAGE_PEEK)
+    case .poke(let value): set(CSHIMS_STAGE_POKE, value: value)
     case .look: set(CSHIMS_STAGE_PAGEMAP)
     case .counters: set(CSHIMS_STAGE_COUNTERS)
     }

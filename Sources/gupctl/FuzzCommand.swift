@@ -50,7 +50,7 @@ struct FuzzCommand: ParsableCommand {
     let seed = seed ?? UInt64.random(in: 0 ... .max)
     print("seed \(seed)")
     var contest = try usesHost ? Contest(against: host.makeDriver(), wrong) : Contest(wrong)
-    var programs = Programs(seed: seed)
+    var programs = Programs(seed: seed, holds: contest.holds)
     var (made, played, compared) = (0, 0, 0)
     var obstacle: String?
     var progress = ProgressBar()
@@ -90,6 +90,8 @@ private struct Contest: ~Copyable {
   private let emulator: EmulatorDriver
   private let other: EmulatorDriver
   private var host: HostDriver?
+  /// The holds that both can show.
+  let holds: [Hold]
   let description: String
 
   /// The emulator against itself.
@@ -99,6 +101,7 @@ private struct Contest: ~Copyable {
     emulator = trapping
     other = explicit
     host = nil
+    holds = Hold.allCases
     description = "traps and explicit faults agree"
   }
 
@@ -107,6 +110,7 @@ private struct Contest: ~Copyable {
     let driver = try EmulatorDriver(tier: .best, policy: policy.union(wrong?.policy ?? []))
     emulator = driver
     other = driver
+    holds = host.holds
     description = "the emulator and Linux \(host.capabilities.kernelRelease) agree"
     self.host = consume host
   }
