@@ -36,6 +36,13 @@ struct Gupctl: ParsableCommand {
 
   static func main() {
     StandardOutput.checkAtExit()
-    main(nil)
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      // What was printed comes before what went wrong, also in one file.
+      StandardOutput.flush()
+      exit(withError: error)
+    }
   }
 }

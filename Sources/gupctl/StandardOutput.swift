@@ -8,6 +8,9 @@
 @unsafe @preconcurrency import Glibc
 
 enum StandardOutput {
+  /// Writes what is buffered; what fails is found at exit.
+  static func flush() { _ = unsafe fflush(stdout) }
+
   /// From now on the process exits with status 1, and says why, when something that it printed
   /// could not be written.
   static func checkAtExit() {
