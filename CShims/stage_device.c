@@ -165,7 +165,11 @@ int stage_device_prepare(cshims_stage *stage) {
 }
 
 void stage_device_reset(cshims_stage *stage) {
-  for (uint32_t i = 0; i < CSHIMS_STAGE_HOLDS; i++) stage_release(stage, i);
+  for (uint32_t i = 0; i < CSHIMS_STAGE_HOLDS; i++) {
+    // Nobody makes the transfer any more.
+    if (stage->holds[i].state == HOLD_PIN_TO_READ) stage_stall_leave(&stage->transfers[i]);
+    else stage_release(stage, i);
+  }
 }
 
 //===--- Holds ------------------------------------------------------------===//

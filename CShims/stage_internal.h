@@ -83,7 +83,7 @@ static inline void stage_sleep(_Atomic(uint32_t) *word, uint32_t value, int mill
 int stage_device_open(const char *directory, int *direct_error, int *stall_error);
 /// Opens what the script's holds need, and fills the files that it maps.
 int stage_device_prepare(cshims_stage *stage);
-/// Drops every hold.
+/// Drops every hold, when no process is left.
 void stage_device_reset(cshims_stage *stage);
 /// A file for mappings: page n starts with the byte 0x40 + n.
 int stage_device_file(void);
@@ -108,6 +108,8 @@ int stage_stall_begin(stage_transfer *transfer, uint32_t number, int file,
                       const struct iovec *what);
 /// Lets it go on, in whatever process, and waits for its end.
 int stage_stall_end(stage_transfer *transfer);
+/// Lets it go on, or end with its process.
+void stage_stall_leave(stage_transfer *transfer);
 
 /// Takes a step that is a process's own.
 int stage_act(cshims_stage *stage, const cshims_stage_step *step, cshims_stage_answer *answer);

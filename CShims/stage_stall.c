@@ -103,10 +103,14 @@ int stage_stall_begin(stage_transfer *transfer, uint32_t number, int file,
   return error;
 }
 
+void stage_stall_leave(stage_transfer *transfer) {
+  if (transfer->userfaultfd >= 0) close(transfer->userfaultfd);
+  transfer->userfaultfd = -1;
+}
+
 int stage_stall_end(stage_transfer *transfer) {
   if (transfer->userfaultfd < 0) return 0;
-  close(transfer->userfaultfd);
-  transfer->userfaultfd = -1;
+  stage_stall_leave(transfer);
   for (int waited = 0; !is_over(transfer) && waited < FINISH_MILLISECONDS; waited += 50)
     stage_sleep(&transfer->runs, 1, 50);
   return is_over(transfer) ? transfer->error : ETIMEDOUT;

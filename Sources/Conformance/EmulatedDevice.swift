@@ -21,21 +21,39 @@ extension EmulatedScene {
     _ by: String, _ stretch: Stretch, as name: String, _ how: Hold, _ times: Int
   ) throws(MemoryError) -> String {
     let count = stretch.pages.count
-    var list = try PageBuffer(capacity: count)
-    var taken = 0
-    for _ in 0..<times {
-      taken = try how.take(from: space(by), address(stretch), count, into: &list)
-    }
+    var pages: [Page] = []
+    for _ in 0..<times { pages = try take(by, stretch, how) }
     // A registered buffer is pinned as a whole or not at all, and so is what one transfer moves.
-    if how == .pin || how == .pinToRead, taken < count {
-      unpinUserPages(&list)
+    if how == .pin || how == .pinToRead, pages.count < count {
+      for page in pages { unpinUserPage(page) }
       throw MemoryError(.badAddress, .notPresent, address(stretch))
     }
-    let length = min(stretch.length, taken * 4096 - stretch.offset & 4095)
+    let length = min(stretch.length, pages.count * 4096 - stretch.offset & 4095)
     holds[name] = Held(
-      pages: (0..<taken).compactMap { list[$0] }, isPin: how.isPin, times: times,
+      pages: pages, isPin: how.isPin, times: times,
       stretch: Stretch(stretch.buffer, from: stretch.offset, length: length))
     return Words.pages(heldBy: length, of: stretch)
+  }
+
+  /// As who takes them does: some ask for the rest until nothing more comes.
+  private func take(
+    _ by: String, _ stretch: Stretch, _ how: Hold
+  ) throws(MemoryError) -> [Page] {
+    let count = stretch.pages.count
+    var list = try PageBuffer(capacity: count)
+    var pages: [Page] = []
+    repeat {
+      do throws(MemoryError) {
+        let taken = try how.take(
+          from: space(by), address(stretch) + .pages(pages.count), count - pages.count,
+          into: &list)
+        pages += (0..<taken).compactMap { list[$0] }
+      } catch {
+        guard pages.isEmpty else { return pages }
+        throw error
+      }
+    } while how.asksAgain && pages.count < count
+    return pages
   }
 
   mutating func release(_ name: String) {
@@ -132,6 +150,9 @@ extension EmulatedScene {
 }
 
 extension Hold {
+  /// vmsplice and O_DIRECT do.
+  fileprivate var asksAgain: Bool { self == .get || self == .pinToRead }
+
   fileprivate func take(
     from space: AddressSpace, _ start: UserAddress, _ count: Int, into list: inout PageBuffer
   ) throws(MemoryError) -> Int {

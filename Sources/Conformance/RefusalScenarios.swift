@@ -53,6 +53,13 @@ extension Catalogue {
           .protect(by: "P", at: four, to: .writeOnly), take(how, four),
         ]),
       scenario(
+        "write-only-later", "a page that may only be written, after one that a fault brings",
+        [
+          .map(by: "P", buffer: "x", pages: 4, on: .private),
+          .protect(by: "P", at: page(1), to: .writeOnly),
+          .store(by: "P", at: Place("x", page: 1), value: 0x21), take(how, four),
+        ]),
+      scenario(
         "write-only-untouched", "untouched pages that may only be written",
         [
           .map(by: "P", buffer: "x", pages: 4, on: .private),
