@@ -104,7 +104,7 @@ extension EmulatedScene {
   ) throws(MemoryError) -> String {
     var block = [UInt8](repeating: 0, count: 512)
     block[0] = value
-    let moved = try transfer(by, segments, .destination) { extraction throws(MemoryError) in
+    let moved = try transfer(by, segments, .destination) { extraction, _ throws(MemoryError) in
       for offset in stride(from: 0, to: extraction.length.rawValue, by: 512) {
         try device.write(block, to: extraction, at: ByteCount(offset))
       }
@@ -113,39 +113,54 @@ extension EmulatedScene {
   }
 
   func directWrite(_ by: String, _ segments: [Stretch]) throws(MemoryError) -> String {
-    var arrived: [UInt8] = []
-    let moved = try transfer(by, segments, .source) { extraction throws(MemoryError) in
+    var arrived = [UInt8](repeating: 0, count: segments.reduce(0) { $0 + $1.length } / 512)
+    let moved = try transfer(by, segments, .source) { extraction, start throws(MemoryError) in
       let bytes = try device.read(from: extraction)
-      arrived += stride(from: 0, to: bytes.count, by: 512).map { bytes[$0] }
+      for offset in stride(from: 0, to: bytes.count, by: 512) {
+        arrived[(start + offset) / 512] = bytes[offset]
+      }
     }
     let file = Stretch("file", from: 0, length: moved)
     return "\(Words.bytes(moved)): \(Words.pages(arrived, of: file))"
   }
 
-  /// Extracts the segments until they end and gives each part to `body`. A transfer that meets a
-  /// fault fails as a whole, but what came before the fault has moved.
+  /// Extracts the segments until they end and gives each part to `body`, with how many bytes lie
+  /// before it. A transfer that meets a fault fails as a whole, but what came before the fault has
+  /// moved.
   private func transfer(
     _ by: String, _ segments: [Stretch], _ direction: Direction,
-    _ body: (borrowing Extraction) throws(MemoryError) -> Void
+    _ body: (borrowing Extraction, Int) throws(MemoryError) -> Void
   ) throws(MemoryError) -> Int {
     var iterator = try IOVIter(
       iovec: segments.map { UserSegment(base: address($0), length: ByteCount($0.length)) },
       direction: direction, in: space(by), dialect: .upstream)
-    return try transfer(&iterator, body)
+    return try transfer(&iterator, from: 0, body)
   }
 
-  /// A device works on all of a transfer at once: nothing is released before everything is held.
+  /// A device works on all of a transfer at once: no byte moves before everything is held, and
+  /// nothing is released before.
   private func transfer(
-    _ iterator: inout IOVIter, _ body: (borrowing Extraction) throws(MemoryError) -> Void
+    _ iterator: inout IOVIter, from start: Int,
+    _ body: (borrowing Extraction, Int) throws(MemoryError) -> Void
   ) throws(MemoryError) -> Int {
-    guard iterator.count > 0 else { return 0 }
+    guard iterator.count > 0 else { return start }
     let extraction = try iterator.extractPages()
-    guard !extraction.isEmpty else { return 0 }
-    let length = extraction.length.rawValue
-    try body(extraction)
-    let rest = try transfer(&iterator, body)
+    guard !extraction.isEmpty else { return start }
+    var end = start
+    var failure: MemoryError?
+    do throws(MemoryError) {
+      end = try transfer(&iterator, from: start + extraction.length.rawValue, body)
+    } catch {
+      failure = error
+    }
+    do throws(MemoryError) {
+      try body(extraction, start)
+    } catch {
+      failure = error
+    }
     extraction.release(dirty: true)
-    return length + rest
+    if let failure { throw failure }
+    return end
   }
 }
 

@@ -22,7 +22,19 @@ private func blocks(_ list: (from: Int, count: Int)...) -> [Stretch] {
 }
 
 extension Catalogue {
-  static let extractionScenarios: [Scenario] = shapes + states + stops
+  static let extractionScenarios: [Scenario] = shapes + states + stops + [atOnce]
+
+  /// What one segment brings into a file is not there yet when another's page is copied from it.
+  private static let atOnce = Scenario(
+    "extract.into.at-once", "all segments are held before the first byte moves",
+    [
+      .map(by: "P", buffer: "x", pages: 4, on: .privateFile),
+      .map(by: "P", buffer: "y", pages: 4, on: .sharedFile),
+      .directRead(
+        by: "P",
+        into: [Stretch("y", page: 2), Stretch("x", from: 7168, length: 3072)], value: brought),
+      .see(by: "P", at: four), .see(by: "P", at: Stretch("y", pages: 4)),
+    ])
 
   private static let shapes: [Scenario] = [
     ("whole", "whole pages", [four]),

@@ -278,6 +278,21 @@ extension Catalogue {
           .map(by: "P", buffer: "y", pages: 1, on: .private),
           .take(by: "P", at: Stretch("y"), as: "pin", how: .pin), .release(hold: "pin"),
         ], deviceFinds: stored),
+      Scenario(
+        "S19.child", "that a process pinned once is not inherited: its child never did",
+        Step.aPage() + [.hold(.pin), .release(hold: "device"), .fork(by: "P", child: "C")]
+          + (0..<4).map {
+            .take(by: "C", at: x, as: "pipe\($0)", how: .get, times: 256)
+          } + [
+            .fork(by: "C", child: "D"), .exit(by: "P"), .frames(of: x), Step.stores("C"),
+            .expectDevice(through: "pipe0", at: storedAt, value: original), .frames(of: x),
+          ]),
+      Scenario(
+        "S13.grandchild", "wipeOnFork is inherited: a child's child finds zeroes, too",
+        Step.aPage() + [
+          .advise(by: "P", at: x, to: .wipeOnFork), .fork(by: "P", child: "C"), Step.stores("C"),
+          .fork(by: "C", child: "D"),
+        ] + Step.finds("C", stored, 0) + Step.finds("D", 0, 0)),
     ] + dropped(.get) + dropped(.pin) + [
       Scenario(
         "S21.get", "read-only and back keeps the page",
