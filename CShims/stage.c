@@ -34,6 +34,9 @@ enum {
   TURN_OVER = UINT32_MAX,
   SCRIPT_MILLISECONDS = 20000,
   ANSWER_MILLISECONDS = 30000,
+  /// Of every hold a ring, a pipe, a file with and without the page cache and what it waits for;
+  /// and those of all.
+  DESCRIPTORS = 6 * CSHIMS_STAGE_HOLDS + 16,
 };
 
 //===--- Turns ------------------------------------------------------------===//
@@ -206,8 +209,14 @@ _Noreturn static void direct(cshims_stage *stage, int socket, const char *direct
   }
   struct rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
+  // A step that finds no descriptor would answer for the kernel.
+  struct rlimit files;
+  int error = getrlimit(RLIMIT_NOFILE, &files) == 0 ? 0 : errno;
+  files.rlim_cur = files.rlim_max;
+  if (!error) setrlimit(RLIMIT_NOFILE, &files);
+  if (!error && files.rlim_max < DESCRIPTORS) error = EMFILE;
 
-  int error = cshims_guard_reinstall();
+  if (!error) error = cshims_guard_reinstall();
   if (!error) error = stage_device_open(directory, &stage->direct_error, &stage->stall_error);
   if (!error) find_zero_frame(stage, false);
   if (!error) find_zero_frame(stage, true);

@@ -280,11 +280,14 @@ extension Catalogue {
         ], deviceFinds: stored),
       Scenario(
         "S19.child", "that a process pinned once is not inherited: its child never did",
-        Step.aPage() + [.hold(.pin), .release(hold: "device"), .fork(by: "P", child: "C")]
+        Step.aPage() + [
+          .hold(.pin), .release(hold: "device"), .fork(by: "P", child: "C"), .exit(by: "P"),
+          Step.stores("C", original),
+        ]
           + (0..<4).map {
             .take(by: "C", at: x, as: "pipe\($0)", how: .get, times: 256)
           } + [
-            .fork(by: "C", child: "D"), .exit(by: "P"), .frames(of: x), Step.stores("C"),
+            .fork(by: "C", child: "D"), .frames(of: x), Step.stores("C"),
             .expectDevice(through: "pipe0", at: storedAt, value: original), .frames(of: x),
           ]),
       Scenario(

@@ -86,6 +86,30 @@ public struct HostDriver: ~Copyable {
       default: break
       }
     }
+    return lockObstacle(to: scenario)
+  }
+
+  /// More pins at a time than an ordinary user may have. io_uring counts all of a folio for each
+  /// buffer that has a page of it, and keeps something for itself.
+  private func lockObstacle(to scenario: Scenario) -> String? {
+    guard !capabilities.mayLockWithoutLimit, let limit = capabilities.memlockLimit else {
+      return nil
+    }
+    var backings: [String: Backing] = [:]
+    var locked: [String: UInt64] = [:]
+    for step in scenario.steps {
+      switch step {
+      case .map(_, let name, _, let backing): backings[name] = backing
+      case .take(_, let stretch, let name, .pin, _):
+        locked[name] =
+          backings[stretch.buffer] == .huge ? 2 << 20 : UInt64(stretch.pages.count) << 12
+      case .release(let name): locked[name] = nil
+      default: break
+      }
+      if locked.values.reduce(1 << 20, +) > limit {
+        return "RLIMIT_MEMLOCK of \(limit) bytes does not allow so many pins at a time"
+      }
+    }
     return nil
   }
 

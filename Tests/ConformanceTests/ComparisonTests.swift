@@ -106,6 +106,33 @@ struct ProgramTests {
     }
   }
 
+  @Test("Programs draw every step, hold, access and advice that a host can show")
+  func everything() {
+    let holds: [Hold] = [.get, .pin, .pinToRead]
+    var programs = Programs(seed: 17, holds: holds)
+    var drawn: Set<String> = []
+    for _ in 0..<400 {
+      for step in programs.next(length: 24).steps {
+        switch step {
+        case .take(_, _, _, let how, _): drawn.insert("\(how)")
+        case .protect(_, _, let access): drawn.insert("\(access)")
+        case .advise(_, _, let counsel): drawn.insert("\(counsel)")
+        case .map(_, _, _, let backing): drawn.insert("\(backing)")
+        default: drawn.insert(String("\(step)".prefix { $0 != "(" }))
+        }
+      }
+    }
+    let values =
+      holds.map { "\($0)" } + Access.allCases.map { "\($0)" } + Counsel.allCases.map { "\($0)" }
+      + Backing.allCases.map { "\($0)" }
+    let steps = [
+      ".unmap", ".move", ".lift", ".touch", ".store", ".see", ".peek", ".poke", ".deviceWrite",
+      ".deviceRead", ".release", ".fork", ".exit", ".directRead", ".directWrite", ".frames",
+      ".resident",
+    ]
+    #expect(Set(values + steps).subtracting(drawn).isEmpty)
+  }
+
   @Test("C.11 G5: programs move memory, so that a rule of mremap that differs is found")
   func moves() throws {
     var programs = Programs(seed: 11)

@@ -77,6 +77,15 @@ struct VocabularyTests {
     (x + [.take(by: "P", at: Stretch("x"), as: "h", how: .get, times: 0)], "1 to 256 times"),
     (x + hold + hold, "'h' holds something"),
     (x + [.release(hold: "h")], "nothing is held as 'h'"),
+    (x + [reading(Stretch("x", from: 1, length: 512))], "blocks of 512"),
+    (x + [reading(Stretch("x"), times: 2)], "'h' is for one reading"),
+    (x + [reading(Stretch("x")), .exit(by: "P")], "'h' is 'P's own transfer"),
+    (
+      x + [
+        reading(Stretch("x")), .deviceRead(through: "h"),
+        .store(by: "P", at: Place("x"), value: 1),
+      ], "'h' has been read"
+    ),
     (x + hold + [.deviceWrite(through: "h", at: Place("x", 1), value: 1)], "no block"),
     ([.fork(by: "P", child: "P")], "'P' was there before"),
     ([.fork(by: "P", child: "C"), .exit(by: "C"), .exit(by: "C")], "no process 'C'"),
@@ -89,6 +98,9 @@ struct VocabularyTests {
     (Array(repeating: .counters, count: 97), "96 steps, not 97"),
   ]
   private static let x: [Step] = [.map(by: "P", buffer: "x", pages: 1, on: .private)]
+  private static func reading(_ stretch: Stretch, times: Int = 1) -> Step {
+    .take(by: "P", at: stretch, as: "h", how: .pinToRead, times: times)
+  }
   private static let hold: [Step] = [
     .take(by: "P", at: Stretch("x"), as: "h", how: .get, times: 1)
   ]
