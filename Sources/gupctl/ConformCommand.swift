@@ -17,10 +17,20 @@ struct HostDirectory: ParsableArguments {
       valueName: "path"))
   var directory: String?
 
+  func validate() throws {
+    if directory?.isEmpty == true { throw ValidationError("--directory must not be empty.") }
+  }
+
   /// A driver of the running kernel; the first directory that has direct transfers, or else the
   /// first that works at all.
   func makeDriver() throws -> HostDriver {
-    if let directory { return try HostDriver(directory: directory) }
+    if let directory {
+      do {
+        return try HostDriver(directory: directory)
+      } catch {
+        throw Failure("--directory '\(directory)': \(error)")
+      }
+    }
     let temporary = ProcessInfo.processInfo.environment["TMPDIR"].map { [$0] } ?? []
     for candidate in temporary + ["/tmp", "/var/tmp"] {
       if let driver = try? HostDriver(directory: candidate), driver.hasDirectTransfers {
@@ -91,6 +101,12 @@ struct ConformCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Write a JUnit report as well.", valueName: "file"))
   var junit: String?
 
+  func validate() throws {
+    for (name, path) in [("--script", script), ("--junit", junit)] where path?.isEmpty == true {
+      throw ValidationError("\(name) must not be empty.")
+    }
+  }
+
   func run() throws {
     let scenarios = try chosen()
     if list { return try ConformReport.list(scenarios, asJSON: json) }
@@ -112,8 +128,8 @@ struct ConformCommand: ParsableCommand {
     }
     progress.clear()
     let report = ConformReport(rows: rows, driver: conformance.host, policy: emulator.policy)
-    if let junit { try report.writeJUnit(to: junit) }
     if json { try printJSON(rows.map(ConformReport.Row.init)) } else { report.print(verbose) }
+    if let junit { try report.writeJUnit(to: junit) }
     try judge(report, conformance.host)
   }
 

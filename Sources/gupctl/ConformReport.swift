@@ -3,7 +3,7 @@
 //===----------------------------------------------------------------------===//
 
 import Conformance
-import FoundationEssentials
+import Glibc
 import HostKernel
 import SwiftGUP
 import TextTable
@@ -121,10 +121,14 @@ struct ConformReport {
       text += "</testcase>\n"
     }
     text += "</testsuite>\n"
-    do {
-      try Data(text.utf8).write(to: URL(filePath: path))
-    } catch {
-      throw Failure("--junit '\(path)' cannot be written: \(error)")
+    guard let file = unsafe fopen(path, "we") else {
+      throw Failure("--junit '\(path)' cannot be written", errno: errno)
+    }
+    let isWritten = unsafe fputs(text, file) >= 0
+    let error = errno
+    let isClosed = unsafe fclose(file) == 0
+    guard isWritten, isClosed else {
+      throw Failure("--junit '\(path)' cannot be written", errno: isWritten ? errno : error)
     }
   }
 

@@ -13,7 +13,7 @@ struct FuzzCommand: ParsableCommand {
     abstract: "Play random programs and compare what comes of them.",
     discussion: """
       Programs map, touch, store, take pages by get and pin, release, fork, exit, protect, advise, \
-      move and unmap. With --host the running kernel plays them beside the emulator; without, the \
+      move and unmap, and have debuggers. With --host the running kernel plays them beside the emulator; without, the \
       emulator plays them twice, with plain loads and stores that trap and with explicit faults. \
       Compared are the bytes that every process and the device see, the result of every call, \
       and as root which pages have memory and which processes share a frame.
@@ -21,10 +21,14 @@ struct FuzzCommand: ParsableCommand {
       A program that comes out differently is shortened and printed as a scenario (exit status 1).
       """)
 
-  @Option(help: ArgumentHelp("Where programs are drawn from (default: a new one).", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Where programs are drawn from (default: a new one).", valueName: "n"))
   var seed: UInt64?
 
-  @Option(help: ArgumentHelp("Steps to play at least, 1 to 10000000.", valueName: "n"))
+  @Option(
+    parsing: .unconditional,
+    help: ArgumentHelp("Steps to play at least, 1 to 10000000.", valueName: "n"))
   var steps = 1000
 
   @Flag(name: .customLong("host"), help: "Compare with the running kernel.")
@@ -43,6 +47,9 @@ struct FuzzCommand: ParsableCommand {
   func validate() throws {
     guard 1...10_000_000 ~= steps else {
       throw ValidationError("--steps must be 1 to 10000000, not \(steps).")
+    }
+    if let directory = host.directory, !usesHost {
+      throw ValidationError("--directory '\(directory)' makes no sense without --host.")
     }
   }
 

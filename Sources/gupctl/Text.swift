@@ -38,7 +38,6 @@ func counted(_ number: Int, _ noun: String) -> String {
 
 extension String {
   /// With spaces after it, up to a width.
-  /// With spaces after it, up to a width.
   func padded(_ width: Int) -> String {
     self + String(repeating: " ", count: max(0, width - count))
   }
