@@ -15,6 +15,7 @@ public enum ErrorNumber: Int32, Error, Sendable, CaseIterable {
   case busy = 16
   case exists = 17
   case invalid = 22
+  case tooManyFiles = 24
   case noSpace = 28
   case overflow = 75
   case notSupported = 95
@@ -36,6 +37,7 @@ public enum ErrorNumber: Int32, Error, Sendable, CaseIterable {
     case .busy: "EBUSY"
     case .exists: "EEXIST"
     case .invalid: "EINVAL"
+    case .tooManyFiles: "EMFILE"
     case .noSpace: "ENOSPC"
     case .overflow: "EOVERFLOW"
     case .notSupported: "EOPNOTSUPP"
@@ -320,6 +322,7 @@ extension MemoryError {
       case 13: .accessDenied
       case 28: .noSpace
       case 16: .busy
+      case 24: .tooManyFiles
       default: .invalid
       }
     return MemoryError(number, .hostRefused, Int(errno))

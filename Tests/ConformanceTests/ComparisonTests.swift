@@ -89,6 +89,12 @@ struct VerdictTests {
     #expect(scenario().compare(counted(4), with: counted(4), on: kernel).verdict == .agree)
     #expect(scenario().compare(counted(4), with: counted(9), on: kernel).verdict == .differ)
     #expect(scenario().compare(counted(4), with: counted(3), on: kernel).verdict == .differ)
+    func noisy(_ ours: Int, _ theirs: Int) -> Verdict {
+      scenario().compare(counted(ours), with: counted(theirs), isNoisy: true, on: kernel).verdict
+    }
+    #expect(noisy(4, 4) == .agree)
+    #expect(noisy(4, 9) == .unobservable)
+    #expect(noisy(4, 3) == .differ)
   }
 }
 
