@@ -6,6 +6,7 @@ import AddressSpaces
 import CShims
 import GUP
 import PageFrames
+import TestSupport
 import Testing
 
 @Suite("C.9: release")
@@ -157,6 +158,40 @@ struct ReleaseTests {
       putPage(sub(5))
       #expect(folio.isFree)
       single.put()
+    }
+  }
+
+  @Test("C.9: of lists of folios' pages, others and nil slots in any order each hold goes once")
+  func mixedLists() throws {
+    var random = SeededRandom(stream: 9)
+    try withSandbox { box in
+      let owners = [
+        try box.memory.allocatePage(order: 5), try box.memory.allocatePage(order: 2),
+        try box.memory.allocatePage(),
+      ]
+      for _ in 0..<300 {
+        var slots: [Page?] = []
+        while slots.count < 70 {
+          let owner = owners.randomElement(using: &random)
+          // Runs of lengths around those that are looked at by one branch.
+          for _ in 0..<Int.random(in: 1...20, using: &random) {
+            guard let owner, Int.random(in: 0..<12, using: &random) > 0 else {
+              slots.append(nil)
+              continue
+            }
+            let i = UInt64.random(in: 0..<(1 << UInt64(owner.folioOrder)), using: &random)
+            slots.append(box.machine.page(owner.frameNumber.rawValue + i))
+          }
+        }
+        let held = slots.compactMap { $0 }
+        for page in held { try page.acquire(.pin) }
+        box.machine.count(CSHIMS_PINS_ACQUIRED, held.count)
+        let refusal = unsafe slots.withUnsafeBufferPointer {
+          unsafe unpinUserPages($0.baseAddress!, count: $0.count)
+        }
+        #expect(refusal == nil && owners.map(\.pinCount) == [0, 0, 0], "\(howToRepeat)")
+      }
+      for owner in owners { owner.put() }
     }
   }
 
