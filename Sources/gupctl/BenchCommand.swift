@@ -1,7 +1,7 @@
 //===----------------------------------------------------------------------===//
 // gupctl bench: its arguments and their checks. Bench.swift measures,
-// Contenders.swift and HostContenders.swift are what is measured, FaultBench.swift,
-// ForkBench.swift and AdoptionBench.swift are both for faults, fork and adoption,
+// Contenders.swift and HostContenders.swift are what is measured, ThreadBench.swift,
+// FaultBench.swift, ForkBench.swift and AdoptionBench.swift are both for what they name,
 // Turns.swift has them take turns, and BenchReport.swift prints.
 //===----------------------------------------------------------------------===//
 
@@ -27,6 +27,8 @@ struct BenchCommand: ParsableCommand {
       the list and looks through it, and the host works on transparent huge pages. \
       c-pin-unpin and c-extract-list are those calls through the C interface; their 'gup' is the \
       Swift call inside. \
+      pin-unpin-threads: as many threads as processors, at most 8, each with 256 pages of its own; \
+      their 'gup' is one thread that does the work of all. \
       fault-in: absent pages become present, a run at a time (MADV_POPULATE_WRITE). Its 'roofline' \
       is the host doing so for a memory file of its own, 'host' for private memory. \
       fork-64m: fork of 64 MiB of present pages. Its 'roofline' is mprotect(2) of as much \
@@ -86,7 +88,7 @@ struct BenchCommand: ParsableCommand {
     let rounds = rounds ?? (quick ? 11 : 101)
     var progress = ProgressBar()
     let adoptions = quick ? [256] : [256, 4096]
-    let all = (sizes.count + 2 + adoptions.count) * rounds
+    let all = (sizes.count + 3 + adoptions.count) * rounds
     let tier = trap?.tier ?? .best
     let bench = try Bench(largest: sizes.max() ?? 1, trap: tier)
     var rows: [BenchRow] = []
@@ -96,16 +98,20 @@ struct BenchCommand: ParsableCommand {
       }
     }
     rows.append(
-      try FaultBench(pages: adoptions[adoptions.count - 1], trap: tier).measure(rounds: rounds) {
+      try ThreadBench(trap: tier).measure(rounds: rounds) {
         progress.show(sizes.count * rounds + $0, of: all, unit: .steps)
       })
     rows.append(
+      try FaultBench(pages: adoptions[adoptions.count - 1], trap: tier).measure(rounds: rounds) {
+        progress.show((sizes.count + 1) * rounds + $0, of: all, unit: .steps)
+      })
+    rows.append(
       try ForkBench(trap: tier).measure(rounds: rounds) { round in
-        progress.show((sizes.count + 1) * rounds + round, of: all, unit: .steps)
+        progress.show((sizes.count + 2) * rounds + round, of: all, unit: .steps)
       })
     for (index, size) in adoptions.enumerated() {
       rows += try AdoptionBench(pages: size, trap: tier).measure(rounds: rounds) { round in
-        progress.show((sizes.count + 2 + index) * rounds + round, of: all, unit: .steps)
+        progress.show((sizes.count + 3 + index) * rounds + round, of: all, unit: .steps)
       }
     }
     progress.clear()

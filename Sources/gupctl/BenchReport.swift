@@ -11,7 +11,7 @@ struct BenchRow {
   let ours: Double?
   let roofline: Double?
   let host: Double?
-  /// The GUP call inside an extraction.
+  /// The GUP call inside an extraction; of threads, one alone.
   let gup: Double?
   let oursToRoofline: Double?
   let oursToGUP: Double?
@@ -58,6 +58,15 @@ extension BenchRow {
   ) {
     self.init(name, pages, part, ours: ours, roofline: floor, host: host)
     self.hostCalls = hostCalls
+  }
+
+  /// Threads at once, beside one thread that does the work of all.
+  static func threads(
+    _ name: String, pages: Int, ours: BenchColumn, floor: BenchColumn, alone: BenchColumn
+  ) -> BenchRow {
+    BenchRow(
+      name, pages, \.both, ours: ours, roofline: floor, host: nil, gup: alone,
+      why: "host: it is measured with one thread only.")
   }
 
   /// The rows of adoption and of its way back.

@@ -32,6 +32,7 @@ extension GupctlTests {
     ]
 
     /// The rows that come once, whatever the numbers of pages.
+    static let threads = "pin-unpin-threads"
     static let faults = "fault-in"
     static let fork = "fork-64m"
     static let adoption = ["adopt", "release"]
@@ -43,17 +44,18 @@ extension GupctlTests {
       let rows = try outcome.json(as: [BenchJSON].self)
       #expect(
         rows.map(\.name)
-          == Self.names + Self.names + Self.names + [Self.faults, Self.fork]
-          + Self.adoption + Self.adoption)
+          == Self.names + Self.names + Self.names + [Self.threads, Self.faults]
+          + [Self.fork] + Self.adoption + Self.adoption)
       #expect(
         rows.map(\.pages)
           == [1, 16, 300].flatMap { [Int](repeating: $0, count: Self.names.count) }
-          + [4096, 16384, 256, 256, 4096, 4096])
+          + [256, 4096, 16384, 256, 256, 4096, 4096])
       for row in rows {
         #expect(try #require(row.ours) > 0)
         #expect(try #require(row.roofline) > 0)
         #expect(try #require(row.oursToRoofline) > 0)
-        #expect((row.gup != nil) == (row.name.hasPrefix("extract") || row.name.hasPrefix("c-")))
+        let hasInner = row.name.hasPrefix("extract") || row.name.hasPrefix("c-")
+        #expect((row.gup != nil) == (hasInner || row.name == Self.threads))
         #expect((row.gup != nil) == (row.oursToGUP != nil))
         #expect((row.host != nil) == (row.hostToOurs != nil))
         #expect((row.host == nil) == (row.why != nil))
@@ -93,7 +95,7 @@ extension GupctlTests {
           "name", "pages", "ours", "roofline", "gup", "host", "ours/roofline", "ours/gup",
           "host/ours",
         ])
-      for name in Self.names + [Self.faults, Self.fork] + Self.adoption {
+      for name in Self.names + [Self.threads, Self.faults, Self.fork] + Self.adoption {
         #expect(outcome.output.contains("\n\(name) "))
       }
     }
