@@ -29,6 +29,13 @@ public final class AddressSpace: @unchecked Sendable {
   /// - Throws: EINVAL when the machine's trap tier does not work here (the
   ///   value is the host's errno), ENOMEM when metadata memory is exhausted.
   public convenience init(memory: PhysicalMemory) throws(MemoryError) {
+    #if DEBUG
+      AddressSpace.rehearseFork(of: memory)
+    #endif
+    try self.init(unrehearsed: memory)
+  }
+
+  convenience init(unrehearsed memory: PhysicalMemory) throws(MemoryError) {
     let trap = unsafe try memory.openTrap(service: serviceNativeFault)
     unsafe self.init(try AddressSpace.makeEmpty(memory, trap), of: memory)
   }

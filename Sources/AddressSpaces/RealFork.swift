@@ -262,3 +262,11 @@ private let afterFork: @convention(c) () -> Void = {
   forEachExpected { machine, slot in machine.settleFork(slot) }
   cshims_fork_end()
 }
+
+#if DEBUG
+  /// What the handlers do, but for the fork(2) between them.
+  func rehearseForkHandlers() {
+    beforeFork()
+    afterFork()
+  }
+#endif

@@ -88,6 +88,11 @@ struct RealForkTests {
   func kills(tier: TrapTier) throws { try expectDone("kills", tier) }
 
   @Test(
+    "9: a child joins and touches pages, though another thread was making Swift's metadata at the fork",
+    arguments: TrapTier.testable)
+  func busyRuntime(tier: TrapTier) throws { try expectDone("busyRuntime", tier) }
+
+  @Test(
     "9: children join by the C interface; what one held that was killed is given back",
     arguments: TrapTier.testable)
   func cInterface(tier: TrapTier) throws { try expectDone("cInterface", tier) }

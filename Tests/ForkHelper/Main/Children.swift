@@ -5,6 +5,7 @@
 
 import CForkHelper
 import Glibc
+import TestSupport
 
 /// How a child is made.
 enum Way: String, CaseIterable {
@@ -34,6 +35,14 @@ func inChild(_ way: Way = .fork, _ body: () throws -> Void) -> Int32 {
   return forkhelper_wait(child)
 }
 
+/// Does once what children will do, before there are threads. Code that is not
+/// optimised asks Swift's runtime for the metadata of types; what another thread
+/// asks for at the fork(2) nobody finishes in the child (docs/fork.md).
+func rehearse(_ body: () throws -> Void) throws {
+  onThreads(2) { _ in }
+  try body()
+}
+
 /// Starts a child and returns its id.
 func startChild(_ body: () throws -> Void) -> Int32 {
   let child = Way.fork.make()
@@ -52,6 +61,17 @@ private func runAndEnd(_ body: () throws -> Void) -> Never {
     fflush(nil)
     forkhelper_end(1)
   }
+}
+
+/// Waits for a child that may hang: it is killed then.
+func waitAMinute(for child: Int32) -> Int32 {
+  var status: Int32 = 0
+  for _ in 0..<60_000 {
+    if unsafe waitpid(child, &status, WNOHANG) != 0 { return status }
+    usleep(1000)
+  }
+  forkhelper_kill(child)
+  return forkhelper_wait(child)
 }
 
 /// Waits for a child that must end well.

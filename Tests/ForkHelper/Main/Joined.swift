@@ -459,19 +459,24 @@ enum Joined {
         for k in 0..<2 {
           for i in 0..<64 { spaces[k].store(UInt8(k + 1), at: starts[k] + .pages(i)) }
         }
+        // What a joined child does in both.
+        @Sendable func visit(
+          _ number: Int, _ round: Int, _ own: (Int) throws -> AddressSpace
+        ) throws {
+          for k in [round % 2, 1 - round % 2] {
+            let own = try own(k)
+            check(own.load(starts[k] + .pages(number)) == UInt8(k + 1))
+            own.store(9, at: starts[k] + .pages(round))
+            var pages = try PageBuffer(capacity: 64)
+            _ = try own.pinUserPagesFast(starts[k], count: 64, flags: .write, into: &pages)
+            if round % 3 > 0 { unpinUserPages(&pages) }
+            if round % 3 > 1 { own.exit() }
+          }
+        }
+        try rehearse { try visit(0, 2) { try spaces[$0].fork() } }
         onThreads(4) { number in
           for round in 0..<8 {
-            let status = inChild {
-              for k in [round % 2, 1 - round % 2] {
-                let own = try spaces[k].joinAfterFork()
-                check(own.load(starts[k] + .pages(number)) == UInt8(k + 1))
-                own.store(9, at: starts[k] + .pages(round))
-                var pages = try PageBuffer(capacity: 64)
-                _ = try own.pinUserPagesFast(starts[k], count: 64, flags: .write, into: &pages)
-                if round % 3 > 0 { unpinUserPages(&pages) }
-                if round % 3 > 1 { own.exit() }
-              }
-            }
+            let status = inChild { try visit(number, round) { try spaces[$0].joinAfterFork() } }
             expectWell(status)
             for k in 0..<2 { check(spaces[k].load(starts[k] + .pages(round)) == UInt8(k + 1)) }
           }
@@ -490,6 +495,11 @@ enum Joined {
       let shared = try space.map(length: .pages(64), sharing: .shared)
       for i in 0..<256 { space.store(1, at: start + .pages(i)) }
       let stop = Flag()
+      try rehearse {
+        let twin = try space.fork()
+        work(twin, start, shared, 1, memory, stop, turns: 30)
+        for _ in 0..<5 { forkAndChange(twin, start) }
+      }
       onThreads(3) { number in
         if number > 0 {
           work(space, start + .pages(64 * number), shared, UInt8(number), memory, stop)
@@ -508,26 +518,7 @@ enum Joined {
                 work(own, start + .pages(64 * thread), shared, 0x80, memory, forever)
                 return
               }
-              while true {
-                do {
-                  let twin = try own.fork()
-                  twin.store(3, at: start + .pages(9))
-                  _ = try own.map(length: .pages(3), sharing: .shared)
-                  let folios = try own.map(length: .pages(64), folios: .order(4))
-                  own.store(4, at: folios + .pages(20))
-                  twin.store(5, at: start + .pages(200))
-                  try own.unmap(folios + .pages(17), length: .pages(47))
-                  if Int.random(in: 0..<4) == 0 {
-                    let grandchild = startChild {
-                      let next = try own.joinAfterFork()
-                      next.store(9, at: start + .pages(7))
-                    }
-                    _ = forkhelper_wait(grandchild)
-                  }
-                } catch {
-                  check((error as? MemoryError)?.number == .outOfMemory, "\(error)")
-                }
-              }
+              while true { forkAndChange(own, start) }
             }
           }
           ready.receiveOnly()
@@ -557,13 +548,70 @@ enum Joined {
     }
   }
 
+  /// Children join and touch pages while a thread of their parent has Swift's runtime
+  /// make metadata, under locks that nobody releases in a child.
+  static func busyRuntime(_ tier: TrapTier) throws {
+    /// Twice as many types at each level, each of them new to the runtime.
+    @Sendable func makeTypes<T>(from type: T.Type, levels: Int, until stop: Flag) {
+      if levels == 0 || stop.isUp.load(ordering: .relaxed) { return }
+      makeTypes(from: Optional<T>.self, levels: levels - 1, until: stop)
+      makeTypes(from: Array<T>.self, levels: levels - 1, until: stop)
+    }
+    try withJoinable(tier) { memory in
+      let space = try AddressSpace(memory: memory)
+      let start = try space.map(length: .pages(64))
+      for i in 0..<32 { space.store(1, at: start + .pages(i)) }
+      @Sendable func touch(_ own: AddressSpace) {
+        check(own.load(start) == 1 && own.load(start + .pages(40)) == 0)
+        own.store(2, at: start + .pages(1))
+        own.store(2, at: start + .pages(50))
+      }
+      try rehearse { touch(try space.fork()) }
+      let stop = Flag()
+      onThreads(2) { number in
+        if number == 1 { return makeTypes(from: UInt8.self, levels: 18, until: stop) }
+        for _ in 0..<40 {
+          let child = startChild { touch(try space.joinAfterFork()) }
+          expectWell(waitAMinute(for: child))
+        }
+        stop.isUp.store(true, ordering: .relaxed)
+      }
+      check(space.load(start + .pages(1)) == 1 && space.load(start + .pages(50)) == 0)
+      space.exit()
+    }
+  }
+
+  /// Forks within the process and for a child that joins, maps and unmaps.
+  private static func forkAndChange(_ own: AddressSpace, _ start: UserAddress) {
+    do {
+      let twin = try own.fork()
+      twin.store(3, at: start + .pages(9))
+      _ = try own.map(length: .pages(3), sharing: .shared)
+      let folios = try own.map(length: .pages(64), folios: .order(4))
+      own.store(4, at: folios + .pages(20))
+      twin.store(5, at: start + .pages(200))
+      try own.unmap(folios + .pages(17), length: .pages(47))
+      if Int.random(in: 0..<4) == 0 {
+        let grandchild = startChild {
+          let next = try own.joinAfterFork()
+          next.store(9, at: start + .pages(7))
+        }
+        _ = forkhelper_wait(grandchild)
+      }
+    } catch {
+      check(error.number == .outOfMemory, "\(error)")
+    }
+  }
+
   /// Stores, pins, checks and lets go, in 64 pages of its own, until told to stop.
   private static func work(
     _ space: AddressSpace, _ start: UserAddress, _ shared: UserAddress, _ mark: UInt8,
-    _ memory: PhysicalMemory, _ stop: Flag
+    _ memory: PhysicalMemory, _ stop: Flag, turns: Int = .max
   ) {
     var random = SystemRandomNumberGenerator()
-    while !stop.isUp.load(ordering: .acquiring) {
+    var turn = 0
+    while turn < turns, !stop.isUp.load(ordering: .acquiring) {
+      turn += 1
       let at = start + .pages(Int.random(in: 0..<60, using: &random))
       do {
         space.store(mark, at: at)
