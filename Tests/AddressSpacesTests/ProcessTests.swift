@@ -20,7 +20,11 @@ struct HelperRun {
   var isDone: Bool { status == 0 && output.hasSuffix("done\n") }
 }
 
-/// Runs a scenario. The helper stands beside the test program.
+/// A helper that has not ended by then hangs. Nothing takes a tenth of it.
+private let limitInSeconds = 900
+
+/// Runs a scenario. The helper stands beside the test program. One that hangs is
+/// killed, with the processes that it made.
 func runHelper(
   _ scenario: String, _ tier: TrapTier, of program: String = "trap-helper"
 ) throws -> HelperRun {
@@ -34,6 +38,10 @@ func runHelper(
   var actions = unsafe posix_spawn_file_actions_t()
   unsafe posix_spawn_file_actions_init(&actions)
   defer { unsafe posix_spawn_file_actions_destroy(&actions) }
+  var attributes = posix_spawnattr_t()
+  unsafe posix_spawnattr_init(&attributes)
+  defer { unsafe posix_spawnattr_destroy(&attributes) }
+  unsafe posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
   var ends: [Int32] = []
   for descriptor in [1, 2] as [Int32] {
     var both: [Int32] = [-1, -1]
@@ -53,7 +61,7 @@ func runHelper(
   var child: pid_t = 0
   let failure = unsafe withPointers([helper, scenario, "\(tier)"]) { arguments in
     unsafe withPointers(variables) { environment in
-      unsafe posix_spawn(&child, helper, &actions, nil, arguments, environment)
+      unsafe posix_spawn(&child, helper, &actions, &attributes, arguments, environment)
     }
   }
   close(ends[1])
@@ -63,11 +71,16 @@ func runHelper(
     close(ends[2])
   }
   try #require(failure == 0)
-  let output = readAll(ends[0])
-  let errors = readAll(ends[2])
+  var texts: [[UInt8]] = [[], []]
+  if !readBoth(ends[0], ends[2], into: &texts) {
+    texts[1] += Array("killed after \(limitInSeconds) s".utf8)
+    kill(-child, SIGKILL)
+  }
   var status: Int32 = 0
   while unsafe waitpid(child, &status, 0) < 0, errno == EINTR {}
-  return HelperRun(status: status, output: output, errors: errors)
+  return HelperRun(
+    status: status, output: String(decoding: texts[0], as: UTF8.self),
+    errors: String(decoding: texts[1], as: UTF8.self))
 }
 
 /// Strings as execve(2) wants them.
@@ -79,15 +92,25 @@ private func withPointers<R>(
   return unsafe body(copies + [nil])
 }
 
-private func readAll(_ descriptor: Int32) -> String {
-  var bytes: [UInt8] = []
+/// Reads two pipes to their ends; false when the time is over first.
+private func readBoth(_ first: Int32, _ second: Int32, into texts: inout [[UInt8]]) -> Bool {
+  var entries = [first, second].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
   var part = [UInt8](repeating: 0, count: 4096)
-  while true {
-    let got = unsafe read(descriptor, &part, part.count)
-    if got < 0, errno == EINTR { continue }
-    guard got > 0 else { return String(decoding: bytes, as: UTF8.self) }
-    bytes += part[..<got]
+  let begin = ContinuousClock.now
+  while entries.contains(where: { $0.fd >= 0 }) {
+    if ContinuousClock.now - begin > .seconds(limitInSeconds) { return false }
+    guard unsafe poll(&entries, 2, 1000) > 0 else { continue }
+    for i in 0..<2 where entries[i].revents != 0 {
+      let got = unsafe read(entries[i].fd, &part, part.count)
+      if got > 0 {
+        texts[i] += part[..<got]
+      } else if got == 0 || errno != EINTR {
+        entries[i].fd = -1
+      }
+      entries[i].revents = 0
+    }
   }
+  return true
 }
 
 /// Does this run include what takes minutes?
