@@ -41,7 +41,7 @@
       child.touchEverywhere(starts)
       space.touchEverywhere(starts)
       // As around a fork(2) whose child never begins.
-      rehearseForkHandlers()
+      memory.machine.rehearseForkHandlers()
       for start in starts {
         try space.advise(start + .pages(2), length: .pages(1), .dontNeed)
         try space.protect(start + .pages(5), length: .pages(3), .readOnly)

@@ -264,9 +264,13 @@ private let afterFork: @convention(c) () -> Void = {
 }
 
 #if DEBUG
-  /// What the handlers do, but for the fork(2) between them.
-  func rehearseForkHandlers() {
-    beforeFork()
-    afterFork()
+  extension Machine {
+    /// What the handlers do for this machine, but for the fork(2) between them. Other
+    /// threads may be making and dropping machines of their own.
+    func rehearseForkHandlers() {
+      cshims_fork_begin()
+      prepareFork()
+      afterFork()
+    }
   }
 #endif
